@@ -1,0 +1,43 @@
+//! The agent: inputs → machine → effects. The file to read first.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::interruption::record::Status;
+use crate::metrics::Metrics;
+
+/// One agent for one node: a value with its own registry, clients and clock, so that many can run in one process.
+pub struct Agent {
+    config: Config,
+    kube: kube::Client,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    status: watch::Sender<Status>,
+}
+
+impl Agent {
+    /// Puts an agent together. Nothing is read or sent before [`Agent::run`].
+    pub fn new(config: Config, kube: kube::Client, clock: Clock) -> Self {
+        Self { config, kube, clock, metrics: Arc::new(Metrics::new()), status: watch::Sender::new(Status::default()) }
+    }
+
+    /// The agent's own registry.
+    pub fn metrics(&self) -> Arc<Metrics> {
+        self.metrics.clone()
+    }
+
+    /// The agent's state, updated after every input.
+    pub fn status(&self) -> watch::Receiver<Status> {
+        self.status.subscribe()
+    }
+
+    /// Runs until `shutdown` resolves. The node's state is left as it is; it is recorded on the node.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+        let _ = (&self.config, &self.kube, &self.clock);
+        shutdown.await;
+    }
+}

@@ -1,0 +1,79 @@
+//! What a drain needs to know of a pod, and which pods are left alone.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+/// Grace that Kubernetes gives a pod without `terminationGracePeriodSeconds` (API default: 30 s).
+pub const DEFAULT_GRACE: Duration = Duration::from_secs(30);
+
+/// Names one pod object; the UID tells it from a successor of the same name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PodRef {
+    /// `metadata.namespace`.
+    pub namespace: String,
+    /// `metadata.name`.
+    pub name: String,
+    /// `metadata.uid`.
+    pub uid: String,
+}
+
+impl std::fmt::Display for PodRef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// A stop that somebody asked for: `metadata.deletionTimestamp` and `.deletionGracePeriodSeconds`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deletion {
+    /// When the grace ends, by the API server's clock; whole seconds.
+    pub at: Timestamp,
+    /// The grace that was granted.
+    pub grace: Duration,
+}
+
+/// One of the own node's pods as the watch showed it last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodView {
+    /// Which pod.
+    pub id: PodRef,
+    /// Its own grace (`spec.terminationGracePeriodSeconds`).
+    pub grace: Duration,
+    /// Phase Succeeded or Failed: nothing runs any more.
+    pub finished: bool,
+    /// Controlled by a DaemonSet (`apps/v1` owner reference with `controller: true`).
+    pub daemon_set: bool,
+    /// The API object of a static pod: annotation `kubernetes.io/config.mirror`, or owned by the Node.
+    pub mirror: bool,
+    /// `priorityClassName` is `system-cluster-critical` or `system-node-critical`.
+    pub critical: bool,
+    /// Set once a stop was asked for.
+    pub deletion: Option<Deletion>,
+}
+
+/// Why a pod is not drained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Skip {
+    /// A DaemonSet would put it back at once; log and metrics agents outlive the workloads they serve.
+    DaemonSet,
+    /// The kubelet runs it from a file; deleting the API object stops nothing.
+    Mirror,
+    /// Already ended.
+    Finished,
+}
+
+impl PodView {
+    /// Whether a drain leaves this pod alone, and why.
+    pub fn skip(&self) -> Option<Skip> {
+        if self.mirror {
+            Some(Skip::Mirror)
+        } else if self.daemon_set {
+            Some(Skip::DaemonSet)
+        } else if self.finished {
+            Some(Skip::Finished)
+        } else {
+            None
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! What the machine reports: the material of logs, metrics and, later, traces and notifications.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::drain::outcome::Outcome;
+use crate::drain::pod::PodRef;
+use crate::signal::{Action, Deadline, Kind};
+
+/// One thing worth counting and logging. Each is emitted once.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Record {
+    /// A notice that nobody saw before, restarts of the agent included.
+    NoticeSeen {
+        /// What is announced.
+        kind: Kind,
+        /// What happens to the instance.
+        action: Action,
+        /// When, if known.
+        deadline: Option<Deadline>,
+    },
+    /// An interruption is taken up again from the node's annotation after a restart.
+    Resumed {
+        /// What is announced.
+        kind: Kind,
+        /// When, if known.
+        deadline: Option<Deadline>,
+    },
+    /// The state annotation cannot be used; it will be replaced by the next one that is written.
+    StateUnreadable {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The fence was acknowledged by the API server.
+    Fenced {
+        /// From the notice being read to the acknowledgement.
+        after: Duration,
+        /// Parts that the API server refused.
+        refused: Vec<&'static str>,
+    },
+    /// The fence could not be set for now; it is tried again.
+    FenceFailed {
+        /// Why.
+        reason: String,
+    },
+    /// The drain begins.
+    DrainStarted {
+        /// Pods to be evicted.
+        pods: usize,
+        /// Pods left alone.
+        skipped: usize,
+    },
+    /// An eviction is refused for the first time.
+    EvictionBlocked {
+        /// Which pod.
+        pod: PodRef,
+        /// The server's words.
+        message: String,
+    },
+    /// A pod's stop was accepted by the API server.
+    StopAccepted {
+        /// Which pod.
+        pod: PodRef,
+        /// Its own grace.
+        wanted: Duration,
+        /// The grace it got.
+        granted: Duration,
+        /// Deleted past a refusal instead of evicted.
+        forced: bool,
+    },
+    /// A pod's drain ended.
+    PodEnded {
+        /// Which pod.
+        pod: PodRef,
+        /// How.
+        outcome: Outcome,
+        /// Its own grace.
+        wanted: Duration,
+        /// The grace it got, if it was told at all.
+        granted: Option<Duration>,
+    },
+    /// The drain is over: no pod is left, or the deadline has come.
+    DrainFinished {
+        /// From the first eviction to the last pod gone (or to the deadline).
+        took: Duration,
+        /// Seconds between the last pod's end and the deadline; negative when too late. Absent without a deadline.
+        slack_seconds: Option<f64>,
+        /// Number of pods by outcome, in the order of [`Outcome::ALL`].
+        outcomes: [u32; 5],
+    },
+    /// The response to a notice without a drain (hibernation) is complete.
+    NotDrained {
+        /// Why not.
+        reason: &'static str,
+    },
+}
+
+/// The agent's state for people and gauges; a plain copy, taken after every input.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Status {
+    /// What is coming, if anything.
+    pub pending: Option<Pending>,
+    /// The fence was acknowledged.
+    pub fenced: bool,
+    /// The own Node was read at least once.
+    pub node_seen: bool,
+    /// Pods of the drain, if one is or was under way.
+    pub pods: Vec<PodStatus>,
+    /// The drain is over.
+    pub drained: bool,
+    /// Seconds of slack when the drain was over.
+    pub slack_seconds: Option<f64>,
+}
+
+/// What is coming.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pending {
+    /// What is announced.
+    pub kind: Kind,
+    /// What happens to the instance.
+    pub action: Action,
+    /// When, if known.
+    pub deadline: Option<Deadline>,
+    /// When it was first seen, by this agent or one before it.
+    pub first_seen: Timestamp,
+}
+
+/// One pod's place in the drain.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PodStatus {
+    /// Which pod.
+    pub id: PodRef,
+    /// `waiting`, `evicting`, `blocked`, `stopping`, or the outcome's name.
+    pub phase: &'static str,
+    /// Set when its drain ended.
+    pub outcome: Option<Outcome>,
+    /// Its own grace.
+    pub wanted: Duration,
+    /// The grace it got, if it was told.
+    pub granted: Option<Duration>,
+    /// The last refusal of its eviction.
+    pub blocked: Option<String>,
+}

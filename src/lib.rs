@@ -1,0 +1,17 @@
+//! spotwarden is the warden of one Kubernetes node on AWS.
+//!
+//! ```text
+//!  IMDS ──► monitor ──► interruption (pure) ──► drain / k8s ──► API server
+//!                                  │
+//!                                  └──► metrics, events, log
+//! ```
+
+pub mod agent;
+pub mod clock;
+pub mod config;
+pub mod drain;
+pub mod interruption;
+pub mod k8s;
+pub mod metrics;
+pub mod signal;
+pub mod sim;

@@ -1,0 +1,3 @@
+//! The `spotwarden` binary.
+
+fn main() {}

@@ -1,0 +1,12 @@
+//! The agent's metrics.
+
+/// All metrics of one agent, with their registry.
+#[derive(Debug, Default)]
+pub struct Metrics {}
+
+impl Metrics {
+    /// Registers everything.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}

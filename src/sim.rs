@@ -1,0 +1,2 @@
+//! A world in a box: simulated IMDS, API server and kubelet. Speaks only the wire protocols; no other module of the
+//! agent imports it.
