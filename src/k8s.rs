@@ -1,3 +1,8 @@
 //! The thin shell around the Kubernetes API: reads the own node and its pods, carries out what was decided.
 
+pub mod api;
+pub mod client;
+pub mod eviction;
 pub mod node;
+pub mod watch;
+pub(crate) mod wire;
