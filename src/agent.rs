@@ -22,7 +22,9 @@ pub struct Agent {
 impl Agent {
     /// Puts an agent together. Nothing is read or sent before [`Agent::run`].
     pub fn new(config: Config, kube: kube::Client, clock: Clock) -> Self {
-        Self { config, kube, clock, metrics: Arc::new(Metrics::new()), status: watch::Sender::new(Status::default()) }
+        let status = watch::Sender::new(Status::default());
+        let metrics = Arc::new(Metrics::new(status.subscribe()));
+        Self { config, kube, clock, metrics, status }
     }
 
     /// The agent's own registry.

@@ -2,7 +2,9 @@
 
 pub mod api;
 pub mod client;
+pub mod events;
 pub mod eviction;
+pub mod metered;
 pub mod node;
 pub mod watch;
 pub(crate) mod wire;
