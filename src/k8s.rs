@@ -6,5 +6,6 @@ pub mod events;
 pub mod eviction;
 pub mod metered;
 pub mod node;
+pub mod request;
 pub mod watch;
 pub(crate) mod wire;

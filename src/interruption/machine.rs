@@ -4,6 +4,11 @@
 //! looks now, and the machine acts on the difference. A repeated observation changes nothing; a restarted agent reaches
 //! the same state from the first observation and the node's own annotation.
 
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod world;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
