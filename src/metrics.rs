@@ -1,5 +1,7 @@
 //! The agent's metrics.
 
+pub mod imds;
+
 /// All metrics of one agent, with their registry.
 #[derive(Debug, Default)]
 pub struct Metrics {}
