@@ -6,6 +6,7 @@
 //!                                  └──► metrics, events, log
 //! ```
 
+pub mod admin;
 pub mod agent;
 pub mod clock;
 pub mod config;
