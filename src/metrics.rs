@@ -34,8 +34,6 @@ use negotiate::Format;
 /// The prefix of every metric but `process_*`.
 pub const PREFIX: &str = "spotwarden";
 
-pub mod imds;
-
 /// All metrics of one agent, with their registry.
 #[derive(Debug)]
 pub struct Metrics {
