@@ -170,6 +170,11 @@ impl SimImds {
         self.off.send_replace(true);
     }
 
+    /// The platform's clock.
+    pub fn now(&self) -> Now {
+        self.lock().clock.now()
+    }
+
     /// Every request so far.
     pub fn requests(&self) -> Vec<ImdsRequest> {
         self.lock().log.clone()
