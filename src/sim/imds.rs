@@ -9,7 +9,7 @@ mod content;
 mod fault;
 mod wire;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -29,6 +29,9 @@ const TOKEN_PATH: &str = "/latest/api/token";
 const TOKEN_HEADER: &str = "x-aws-ec2-metadata-token";
 const TOKEN_TTL_HEADER: &str = "x-aws-ec2-metadata-token-ttl-seconds";
 const LONGEST_TTL: u64 = 21_600;
+
+/// A service that is kept up for days must not grow without end.
+const LOG_CAP: usize = 100_000;
 
 /// A client that connects and says nothing is let go after this.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -68,7 +71,7 @@ struct State {
     tokens: HashMap<String, Issued>,
     issued: u64,
     faults: Vec<Fault>,
-    log: Vec<ImdsRequest>,
+    log: VecDeque<ImdsRequest>,
     in_flight: usize,
     most_in_flight: usize,
 }
@@ -92,7 +95,7 @@ impl SimImds {
             tokens: HashMap::new(),
             issued: 0,
             faults: Vec::new(),
-            log: Vec::new(),
+            log: VecDeque::new(),
             in_flight: 0,
             most_in_flight: 0,
         };
@@ -175,9 +178,9 @@ impl SimImds {
         self.lock().clock.now()
     }
 
-    /// Every request so far.
+    /// Every request so far, oldest first; of very many the last 100,000.
     pub fn requests(&self) -> Vec<ImdsRequest> {
-        self.lock().log.clone()
+        self.lock().log.iter().cloned().collect()
     }
 
     /// The largest number of connections that were open at one time.
@@ -231,7 +234,10 @@ impl State {
         for kind in active {
             delivery.suffer(kind);
         }
-        self.log.push(ImdsRequest {
+        if self.log.len() == LOG_CAP {
+            self.log.pop_front();
+        }
+        self.log.push_back(ImdsRequest {
             at: now,
             method: request.method.clone(),
             path: request.path.clone(),
@@ -274,6 +280,7 @@ impl State {
         }
         let asked = request.header(TOKEN_TTL_HEADER).and_then(|ttl| ttl.parse().ok());
         let Some(ttl) = asked.filter(|ttl| (1..=LONGEST_TTL).contains(ttl)) else { return Reply::error(400) };
+        self.tokens.retain(|_, issued| now.instant < issued.expires_at);
         self.issued += 1;
         let token = content::token(self.issued);
         let uses_left = faults.iter().find_map(FaultKind::token_uses).unwrap_or(u32::MAX);

@@ -2,6 +2,7 @@
 
 mod client;
 mod monitor;
+mod service;
 
 use jiff::{SignedDuration, Timestamp};
 use prometheus_client::registry::Registry;

@@ -129,7 +129,7 @@ impl Fault {
         if !meant {
             return None;
         }
-        let turn = self.seen % self.every == 0;
+        let turn = self.seen.is_multiple_of(self.every);
         self.seen = self.seen.wrapping_add(1);
         if !turn || self.left == 0 {
             return None;
