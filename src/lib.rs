@@ -13,6 +13,7 @@ pub mod config;
 pub mod drain;
 pub mod interruption;
 pub mod k8s;
+pub mod log;
 pub mod metrics;
 pub mod signal;
 pub mod sim;
