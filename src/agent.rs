@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use crate::admin::readiness::Readiness;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::interruption::record::Status;
@@ -16,6 +17,7 @@ pub struct Agent {
     kube: kube::Client,
     clock: Clock,
     metrics: Arc<Metrics>,
+    readiness: Arc<Readiness>,
     status: watch::Sender<Status>,
 }
 
@@ -24,12 +26,17 @@ impl Agent {
     pub fn new(config: Config, kube: kube::Client, clock: Clock) -> Self {
         let status = watch::Sender::new(Status::default());
         let metrics = Arc::new(Metrics::new(status.subscribe()));
-        Self { config, kube, clock, metrics, status }
+        Self { config, kube, clock, metrics, readiness: Arc::default(), status }
     }
 
     /// The agent's own registry.
     pub fn metrics(&self) -> Arc<Metrics> {
         self.metrics.clone()
+    }
+
+    /// What the agent still misses before it could answer a notice.
+    pub fn readiness(&self) -> Arc<Readiness> {
+        self.readiness.clone()
     }
 
     /// The agent's state, updated after every input.

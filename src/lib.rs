@@ -8,6 +8,7 @@
 
 pub mod admin;
 pub mod agent;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod drain;
@@ -15,5 +16,7 @@ pub mod interruption;
 pub mod k8s;
 pub mod log;
 pub mod metrics;
+pub mod run;
 pub mod signal;
 pub mod sim;
+pub mod simulate;
