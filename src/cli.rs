@@ -86,13 +86,14 @@ fn given(matches: &ArgMatches, flag: &str) -> Option<String> {
 
 fn clap() -> Clap {
     let run = Clap::new("run").about("Look after this node: fence and drain it when an interruption is announced");
-    let simulate = Clap::new("simulate").about("Run the agent against a simulated node, cluster and metadata service");
+    let simulate = simulate::Args::augment_args(Clap::new("simulate"))
+        .about("Run the agent against a simulated node, cluster and metadata service");
     Clap::new("spotwarden")
         .version(env!("CARGO_PKG_VERSION"))
         .about(env!("CARGO_PKG_DESCRIPTION"))
         .disable_help_subcommand(true)
         .subcommand(run.args(SETTINGS.iter().map(argument)))
-        .subcommand(simulate::Args::augment_args(simulate))
+        .subcommand(simulate)
 }
 
 fn argument(setting: &Setting) -> Arg {

@@ -47,10 +47,13 @@ pub enum RunError {
 /// Runs until the process is told to stop.
 pub async fn run(config: Config) -> Result<(), RunError> {
     let signals = stop_signals().map_err(RunError::Signals)?;
-    let listener = admin::bind(config.admin_address).await?;
+    let address = config.admin_address;
+    let listener = admin::bind(address).await?;
     let kube = client::build(config.kubeconfig.as_deref())?;
     let (node_name, dry_run) = (config.node_name.clone(), config.dry_run);
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), node = node_name, dry_run, "starting");
+    // The port may have been left to the system.
+    let admin = listener.local_addr().unwrap_or(address);
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), node = node_name, dry_run, %admin, "starting");
 
     let clock = Clock::System;
     let agent = Agent::new(config, kube, clock);

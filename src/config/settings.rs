@@ -111,7 +111,7 @@ pub const SETTINGS: [Setting; 13] = [
         env: "SPOTWARDEN_LOG_LEVEL",
         value_name: "FILTER",
         default: None,
-        help: "Log level, or a filter such as info,spotwarden=debug; RUST_LOG applies if neither is given [default: info]",
+        help: "Log level, or a filter such as info,spotwarden=debug; if not given RUST_LOG applies, else info",
     },
 ];
 
