@@ -1,1 +1,5 @@
 //! Integration tests: one binary, one module per subject.
+
+mod architecture;
+mod docs;
+mod manifests;
