@@ -6,7 +6,7 @@ mod source;
 
 use std::path::{Path, PathBuf};
 
-use source::{Mention, mentions};
+use source::{Mention, mentions, test_modules};
 
 /// The modules that decide: functions of (state, input, time). `signal` declares what they decide about.
 const PURE: [&str; 3] = ["interruption", "drain", "signal"];
@@ -101,8 +101,7 @@ impl Module {
     }
 }
 
-/// Every module of the crate, but for those that hold tests only (`tests.rs` beside the module that declares it under
-/// `#[cfg(test)]`).
+/// Every module that is compiled into the agent: not those which their parent declares under `#[cfg(test)]`.
 fn modules() -> Vec<Module> {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut found = Vec::new();
@@ -112,16 +111,27 @@ fn modules() -> Vec<Module> {
             let file = entry.expect("a readable entry").path();
             if file.is_dir() {
                 folders.push(file);
-            } else if file.extension().is_some_and(|ext| ext == "rs") {
+            } else if file.extension().is_some_and(|extension| extension == "rs") {
                 let below = file.strip_prefix(&src).expect("below src").with_extension("");
                 let name = below.iter().map(|part| part.to_string_lossy()).collect::<Vec<_>>().join("::");
-                if !name.split("::").any(|part| part == "tests") {
-                    found.push(Module { name, file });
-                }
+                found.push(Module { name, file });
             }
         }
     }
+    let tests: Vec<String> = found
+        .iter()
+        .flat_map(|parent| {
+            let source = std::fs::read_to_string(&parent.file).expect("a readable source");
+            let children = test_modules(&source).into_iter();
+            children.map(|child| if is_root(&parent.name) { child } else { format!("{}::{child}", parent.name) })
+        })
+        .collect();
+    found.retain(|module| !tests.iter().any(|test| within(&module.name, test)));
     found
+}
+
+fn is_root(module: &str) -> bool {
+    matches!(module, "lib" | "main")
 }
 
 fn complaints(modules: &[Module], judge: impl Fn(&Mention) -> Option<&'static str>) -> Vec<String> {
@@ -207,6 +217,12 @@ fn what_a_pure_module_may_not_say_is_recognised() {
     ] {
         assert_eq!(refused(source), Vec::<String>::new(), "refused without reason: {source}");
     }
+}
+
+#[test]
+fn modules_for_tests_alone_are_recognised_by_their_declaration() {
+    let source = "pub mod agent;\n#[cfg(test)]\nmod tests;\n#[cfg(test)]\nmod inline { mod x {} }\nmod state;";
+    assert_eq!(test_modules(source), ["tests"]);
 }
 
 #[test]

@@ -20,7 +20,7 @@ struct Token {
 
 /// Every path that `source` names, as seen from `module` (`interruption::fence`; `lib` and `main` are the root).
 pub(super) fn mentions(source: &str, module: &str) -> Vec<Mention> {
-    let tokens = without_tests(&tokens(source));
+    let (tokens, _) = split_tests(&tokens(source));
     let mut here = vec!["crate".to_owned()];
     if !matches!(module, "lib" | "main") {
         here.extend(module.split("::").map(str::to_owned));
@@ -59,7 +59,7 @@ fn use_tree(tokens: &[Token], mut at: usize, prefix: &[String], here: &[String],
     let line = tokens.get(at).map_or(0, |token| token.line);
     loop {
         match text(tokens, at) {
-            "::" => at += 1,
+            "::" | "*" => at += 1,
             "{" => {
                 at += 1;
                 while !matches!(text(tokens, at), "}" | "") {
@@ -70,7 +70,6 @@ fn use_tree(tokens: &[Token], mut at: usize, prefix: &[String], here: &[String],
                 }
                 return at + 1;
             }
-            "*" => at += 1,
             "as" => at += 2,
             // `{self}` is its parent.
             "self" if !path.is_empty() => at += 1,
@@ -104,42 +103,49 @@ fn absolute(path: &[String], here: &[String]) -> String {
     base.join("::")
 }
 
-/// Drops each `#[cfg(test)]` with the item behind it: up to its `;`, or over its braces.
-fn without_tests(tokens: &[Token]) -> Vec<Token> {
+/// The modules in files of their own that `source` declares under `#[cfg(test)]`.
+pub(super) fn test_modules(source: &str) -> Vec<String> {
+    let (_, tests) = split_tests(&tokens(source));
+    let declarations = tests.windows(3).filter(|window| window[0].text == "mod" && window[2].text == ";");
+    declarations.map(|window| window[1].text.clone()).collect()
+}
+
+/// What is compiled into the agent, and what stands under `#[cfg(test)]`: the item behind it, up to its `;` or over its
+/// braces.
+fn split_tests(tokens: &[Token]) -> (Vec<Token>, Vec<Token>) {
     const CFG_TEST: [&str; 7] = ["#", "[", "cfg", "(", "test", ")", "]"];
-    let mut kept = Vec::new();
+    let (mut kept, mut tests) = (Vec::new(), Vec::new());
     let mut at = 0;
     while at < tokens.len() {
         if CFG_TEST.iter().enumerate().all(|(offset, word)| text(tokens, at + offset) == *word) {
-            at += CFG_TEST.len();
-            let mut depth = 0_usize;
-            loop {
-                match text(tokens, at) {
-                    "" => break,
-                    "{" | "(" | "[" => depth += 1,
-                    "}" if depth == 1 => {
-                        at += 1;
-                        // `use a::{b};` has its semicolon behind the braces.
-                        if text(tokens, at) == ";" {
-                            at += 1;
-                        }
-                        break;
-                    }
-                    "}" | ")" | "]" => depth = depth.saturating_sub(1),
-                    ";" if depth == 0 => {
-                        at += 1;
-                        break;
-                    }
-                    _ => {}
-                }
-                at += 1;
-            }
+            let begin = at + CFG_TEST.len();
+            at = end_of_item(tokens, begin);
+            tests.extend_from_slice(&tokens[begin..at]);
         } else {
             kept.push(tokens[at].clone());
             at += 1;
         }
     }
-    kept
+    (kept, tests)
+}
+
+fn end_of_item(tokens: &[Token], mut at: usize) -> usize {
+    let mut depth = 0_usize;
+    while at < tokens.len() {
+        let closed = text(tokens, at) == "}" && depth == 1;
+        match text(tokens, at) {
+            "{" | "(" | "[" => depth += 1,
+            "}" | ")" | "]" => depth = depth.saturating_sub(1),
+            ";" if depth == 0 => return at + 1,
+            _ => {}
+        }
+        at += 1;
+        // `use a::{b};` has its semicolon behind the braces.
+        if closed && text(tokens, at) != ";" {
+            return at;
+        }
+    }
+    at
 }
 
 fn text(tokens: &[Token], at: usize) -> &str {
