@@ -1,11 +1,8 @@
 //! A world in a box: simulated IMDS, API server and kubelet. Speaks only the wire protocols; no other module of the
 //! agent imports it.
 
-<<<<<<< HEAD
-pub mod imds;
-=======
 pub mod apiserver;
 pub mod gateway;
+pub mod imds;
 pub mod kubelet;
 pub mod objects;
->>>>>>> wt-gateway

@@ -1,17 +1,18 @@
 //! Integration tests: one binary, one module per subject.
-<<<<<<< HEAD
-
-#[cfg(test)]
-mod imds;
-mod binary;
-=======
 //!
 //! `cfg(test)` holds for all of it anyway; written out, it tells clippy that helpers may unwrap as tests may.
 
 #[cfg(test)]
+mod answers;
+#[cfg(test)]
 mod architecture;
+#[cfg(test)]
+mod binary;
+#[cfg(test)]
+mod controlplane;
 #[cfg(test)]
 mod docs;
 #[cfg(test)]
+mod imds;
+#[cfg(test)]
 mod manifests;
->>>>>>> wt-repo
