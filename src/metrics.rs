@@ -24,7 +24,7 @@ use tokio::sync::watch;
 
 use crate::drain::eviction::EvictionAnswer;
 use crate::interruption::record::{Record, Status};
-use api::ApiMetrics;
+pub use api::ApiMetrics;
 use drain::DrainMetrics;
 use identity::Identity;
 pub use identity::NodeInfo;
