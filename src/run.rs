@@ -21,6 +21,7 @@ use crate::clock::{self, Clock};
 use crate::config::Config;
 use crate::http::BuildError;
 use crate::k8s::client::{self, ClientError};
+use crate::metrics::process;
 
 /// How long the agent may take to stop. With the admin server's second it stays within the 5 s that are promised.
 const STOP_LIMIT: Duration = Duration::from_millis(3500);
@@ -40,6 +41,9 @@ pub enum RunError {
     /// The process cannot hear signals.
     #[error("signals cannot be handled: {0}")]
     Signals(#[source] io::Error),
+    /// The agent could not begin.
+    #[error(transparent)]
+    Agent(#[from] BuildError),
     /// The agent ended without being asked to.
     #[error("the agent ended without being told to")]
     Ended,
@@ -49,8 +53,9 @@ pub enum RunError {
 }
 
 /// Runs until the process is told to stop.
-pub async fn run(config: Config) -> Result<(), RunError> {
+pub async fn run(mut config: Config) -> Result<(), RunError> {
     let signals = stop_signals().map_err(RunError::Signals)?;
+    config.booted_at = process::booted_at();
     let address = config.admin_address;
     let listener = admin::bind(address).await?;
     let kube = client::build(config.kubeconfig.as_deref()).await?;
@@ -76,7 +81,8 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         readiness.stopping();
         _ = stop_agent.send(());
     };
-    let agent = agent.run(async { _ = agent_stops.await });
+    // On the heap: the agent is the largest future by far, and there is one.
+    let agent = Box::pin(agent.run(async { _ = agent_stops.await }));
     let supervised = async {
         let result = supervise(agent, signals, on_stop).await;
         _ = stop_admin.send(());
@@ -102,19 +108,19 @@ fn stop_signals() -> io::Result<impl Stream<Item = ()> + Unpin> {
 
 /// Drives the agent; `on_stop` tells it to stop.
 async fn supervise(
-    agent: impl Future<Output = ()>,
+    agent: impl Future<Output = Result<(), BuildError>>,
     mut signals: impl Stream<Item = ()> + Unpin,
     on_stop: impl FnOnce(),
 ) -> Result<(), RunError> {
     let mut agent = pin!(agent);
     tokio::select! {
         _ = signals.next() => {}
-        () = &mut agent => return Err(RunError::Ended),
+        ended = &mut agent => return ended.map_err(RunError::from).and(Err(RunError::Ended)),
     }
     tracing::info!("stopping; the node's state is left as it is");
     on_stop();
     tokio::select! {
-        () = &mut agent => Ok(()),
+        ended = &mut agent => Ok(ended?),
         _ = signals.next() => Err(RunError::Aborted),
         () = sleep(STOP_LIMIT) => {
             tracing::warn!("the agent did not stop in time and is left behind");
@@ -144,6 +150,7 @@ mod tests {
         let agent = async {
             stops.await.unwrap();
             sleep(Duration::from_secs(1)).await;
+            Ok(())
         };
         let result = supervise(agent, signals(&[10]), move || stop.send(()).unwrap()).await;
         assert!(result.is_ok(), "{result:?}");
@@ -168,7 +175,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_agent_that_ends_by_itself_is_a_failure() {
-        let result = supervise(async {}, signals(&[]), || {}).await;
+        let result = supervise(async { Ok(()) }, signals(&[]), || {}).await;
         assert!(matches!(result, Err(RunError::Ended)), "{result:?}");
     }
 }

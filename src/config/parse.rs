@@ -101,6 +101,8 @@ pub fn run_config(flags: &dyn Fn(&str) -> Option<String>, env: &Environment) -> 
         shutdown_tail: shutdown_tail(&sources)?,
         safety_margin: safety_margin(&sources)?,
         dry_run: sources.choice("dry-run", &BOOLS)?,
+        // A fact of the machine, not a setting.
+        booted_at: None,
         admin_address: admin_address(&sources)?,
     };
     let log = LogConfig { format: sources.choice("log-format", &FORMATS)?, filter: log_filter(&sources)? };

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use jiff::Timestamp;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
@@ -22,9 +23,9 @@ pub struct ProcessCollector {
 impl ProcessCollector {
     /// Reads what never changes.
     pub fn new() -> Self {
-        let boot = fs::read_to_string("/proc/stat").ok().and_then(|text| boot_time(&text));
         let started = stat().and_then(|text| Stat::parse(&text)).map(|stat| stat.start_seconds);
-        Self { start_time: boot.zip(started).map(|(boot, started)| boot + started) }
+        let start_time = booted_at().zip(started).map(|(boot, started)| boot.as_second() as f64 + started);
+        Self { start_time }
     }
 }
 
@@ -108,8 +109,14 @@ impl Memory {
     }
 }
 
-fn boot_time(text: &str) -> Option<f64> {
-    text.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()
+/// When the kernel booted, to the second and by the wall clock as it is set now.
+pub fn booted_at() -> Option<Timestamp> {
+    boot_time(&fs::read_to_string("/proc/stat").ok()?)
+}
+
+fn boot_time(text: &str) -> Option<Timestamp> {
+    let seconds = text.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()?;
+    Timestamp::from_second(seconds).ok()
 }
 
 #[cfg(test)]
@@ -128,6 +135,12 @@ mod tests {
         assert_eq!(Stat::parse("42 (x) S 1"), None);
         assert_eq!(Memory::parse("VmRSS: much kB\nVmSize: 1 kB"), None);
         assert_eq!(boot_time("cpu 1 2 3"), None);
+        assert_eq!(boot_time("btime 99999999999999999"), None);
+    }
+
+    #[test]
+    fn the_boot_time_is_a_unix_time() {
+        assert_eq!(boot_time("cpu 1 2 3\nbtime 1795226400\n"), Some("2026-11-21T02:00:00Z".parse().unwrap()));
     }
 
     #[test]

@@ -59,6 +59,7 @@ fn every_setting_can_be_given_as_a_flag() {
         shutdown_tail: Duration::from_secs(150),
         safety_margin: Duration::from_millis(500),
         dry_run: true,
+        booted_at: None,
         admin_address: "[::1]:1234".parse().unwrap(),
     };
     assert_eq!(config.agent, expected);
