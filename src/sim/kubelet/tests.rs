@@ -14,6 +14,8 @@ use crate::sim::gateway::backend::in_process;
 use crate::sim::gateway::faults::{Fault, FaultKind, Matcher};
 use crate::sim::objects::{Owner, PodSpec};
 
+const MINUTE: Duration = Duration::from_mins(1);
+
 struct World {
     server: ApiServer,
     kubelet: KubeletHandle,
@@ -119,7 +121,7 @@ async fn an_evicted_pod_stops_in_its_own_time_and_its_object_goes() {
     let mut world = World::new().await;
     world.run_pods([pod("web-1").stops_after("10")]).await;
     world.evict("web-1", 30).await;
-    sleep(Duration::from_secs(60)).await;
+    sleep(MINUTE).await;
     let fate = world.fate("web-1");
     let times = world.times(&fate);
     assert!(near(times, [Some(0.05), Some(10.05), Some(10.95)]), "{times:?}");
@@ -134,7 +136,7 @@ async fn a_pod_that_ignores_sigterm_is_killed_at_the_end_of_the_grace_it_was_giv
     let mut world = World::new().await;
     world.run_pods([pod("web-1").grace(30).stops_after("never")]).await;
     world.evict("web-1", 3).await;
-    sleep(Duration::from_secs(60)).await;
+    sleep(MINUTE).await;
     let fate = world.fate("web-1");
     let times = world.times(&fate);
     assert!(near(times, [Some(0.05), Some(3.05), Some(3.95)]), "{times:?}");
@@ -150,7 +152,7 @@ async fn a_second_delete_shortens_the_running_stop() {
     world.delete("web-1", 300).await;
     sleep(Duration::from_secs(10)).await;
     world.delete("web-1", 110).await;
-    sleep(Duration::from_secs(300)).await;
+    sleep(5 * MINUTE).await;
     let times = world.times(&world.fate("web-1"));
     assert!(near(times, [Some(0.05), Some(120.0), Some(120.9)]), "{times:?}");
 }
@@ -160,7 +162,7 @@ async fn a_forced_deletion_removes_the_object_while_the_process_runs_on() {
     let mut world = World::new().await;
     world.run_pods([pod("db-0").owned_by(Owner::StatefulSet).stops_after("never")]).await;
     world.delete("db-0", 0).await;
-    sleep(Duration::from_secs(60)).await;
+    sleep(MINUTE).await;
     let times = world.times(&world.fate("db-0"));
     assert!(near(times, [Some(0.05), Some(2.05), Some(0.0)]), "{times:?}");
 }
@@ -178,7 +180,7 @@ async fn the_power_cuts_off_what_still_runs_and_silences_the_kubelet() {
     assert_eq!(cut_off, [true, true, false]);
     assert_eq!(world.fate("told-1").exited_at, None);
     let calls = world.server.calls().len();
-    sleep(Duration::from_secs(60)).await;
+    sleep(MINUTE).await;
     assert_eq!(world.server.calls().len(), calls);
     assert!(world.pod("told-1").is_some(), "its object stays behind");
 }
@@ -189,7 +191,7 @@ async fn a_stop_that_ends_with_the_power_is_not_cut_off() {
     world.run_pods([pod("web-1").stops_after("10")]).await;
     world.evict("web-1", 30).await;
     world.kubelet.power_off(world.start + Duration::from_millis(10_051));
-    sleep(Duration::from_secs(60)).await;
+    sleep(MINUTE).await;
     let fate = world.fate("web-1");
     assert_eq!((fate.exited_at.is_some(), fate.cut_off, fate.gone_at), (true, false, None));
 }
@@ -199,7 +201,7 @@ async fn deleting_a_mirror_stops_no_process() {
     let mut world = World::new().await;
     world.run_pods([pod("proxy-n1").owned_by(Owner::Mirror)]).await;
     world.delete("proxy-n1", 0).await;
-    sleep(Duration::from_secs(60)).await;
+    sleep(MINUTE).await;
     let fate = world.fate("proxy-n1");
     assert!(fate.gone_at.is_some() && fate.running());
 }
@@ -212,7 +214,7 @@ async fn a_pod_deleted_before_its_start_never_runs() {
     sleep(Duration::from_millis(500)).await;
     world.start = Instant::now();
     world.delete("web-1", 30).await;
-    sleep(Duration::from_secs(60)).await;
+    sleep(MINUTE).await;
     let fate = world.fate("web-1");
     assert_eq!((fate.started, fate.told_at, fate.exited_at), (None, None, None));
     assert!(world.pod("web-1").is_none());
@@ -238,7 +240,7 @@ async fn a_full_node_is_drained_with_the_spread_of_a_real_one() {
     for n in 0..110 {
         world.evict(&format!("web-{n}"), 30).await;
     }
-    sleep(Duration::from_secs(60)).await;
+    sleep(MINUTE).await;
     let mut told: Vec<f64> = world.kubelet.fates().iter().filter_map(|f| world.seconds(f.told_at)).collect();
     told.sort_by(f64::total_cmp);
     assert_eq!(told.len(), 110);
@@ -275,7 +277,7 @@ async fn a_kubelet_outlives_an_api_server_that_is_away_or_fails() {
     gateway.inject(Fault::new(FaultKind::CloseWatches { expired: true }).between(world.start, world.start));
     gateway.inject(Fault::new(FaultKind::Unavailable).between(world.start, world.start + Duration::from_secs(5)));
     world.evict("web-1", 30).await;
-    sleep(Duration::from_secs(60)).await;
+    sleep(MINUTE).await;
     let fate = world.fate("web-1");
     assert!(fate.gone_at.is_some(), "{fate:?}");
     assert!(gateway.requests().iter().filter(|request| request.is("delete", "pods")).count() >= 4);
