@@ -317,6 +317,21 @@ pub enum FencePart {
     Annotation,
 }
 
+impl FencePart {
+    /// Every part.
+    pub const ALL: [Self; 4] = [Self::Taint, Self::Cordon, Self::Label, Self::Annotation];
+
+    /// The name in scenario files and reports.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Taint => "taint",
+            Self::Cordon => "cordon",
+            Self::Label => "label",
+            Self::Annotation => "annotation",
+        }
+    }
+}
+
 /// The agent's process ends.
 #[derive(Clone, Debug, PartialEq, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
