@@ -232,7 +232,8 @@ impl Shell {
     fn publish(&self, event: &NodeEvent, node_uid: &str) -> impl Future<Output = Option<Input>> + Send + use<> {
         let (client, node) = (self.client.clone(), self.config.node_name.clone());
         let event = events::node_event(&node, node_uid, event, self.clock.now().wall, &node);
-        let pauses = ExponentialBuilder::default().with_jitter().with_max_delay(Duration::from_secs(10)).with_max_times(6);
+        let pauses =
+            ExponentialBuilder::default().with_jitter().with_max_delay(Duration::from_secs(10)).with_max_times(6);
         async move {
             let attempt = || events::publish(client.clone(), &event, EVENT_TIMEOUT);
             if let Err(error) = attempt.retry(pauses).sleep(tokio::time::sleep).await {

@@ -1,6 +1,7 @@
 //! A world in a box: simulated IMDS, API server and kubelet. Speaks only the wire protocols; no other module of the
 //! agent imports it.
 
+pub mod pace;
 pub mod report;
 pub mod scenario;
 pub mod timeline;

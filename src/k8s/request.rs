@@ -87,7 +87,15 @@ mod tests {
     #[case("PATCH", "/api/v1/namespaces/a/pods/b/status?fieldManager=x", "patch", "", "pods/status", "a", "b")]
     #[case("PATCH", "/api/v1/nodes/n", "patch", "", "nodes", "", "n")]
     #[case("GET", "/api/v1/namespaces/a", "get", "", "namespaces", "", "a")]
-    #[case("POST", "/apis/events.k8s.io/v1/namespaces/default/events", "create", "events.k8s.io", "events", "default", "")]
+    #[case(
+        "POST",
+        "/apis/events.k8s.io/v1/namespaces/default/events",
+        "create",
+        "events.k8s.io",
+        "events",
+        "default",
+        ""
+    )]
     #[case("GET", "/version", "get", "", "", "", "")]
     #[case("GET", "/", "get", "", "", "", "")]
     fn a_request_is_named_as_rbac_names_it(
@@ -101,7 +109,13 @@ mod tests {
     ) {
         let info = RequestInfo::of(&method.parse().unwrap(), &uri.parse().unwrap());
         assert_eq!(
-            (info.verb, info.group.as_str(), info.rule_resource().as_str(), info.namespace.as_str(), info.name.as_str()),
+            (
+                info.verb,
+                info.group.as_str(),
+                info.rule_resource().as_str(),
+                info.namespace.as_str(),
+                info.name.as_str()
+            ),
             (verb, group, resource, namespace, name)
         );
     }

@@ -38,7 +38,9 @@ async fn the_fence_is_the_first_thing_that_leaves_after_a_notice() {
     let taints = world.node.taints.clone().unwrap();
     assert_eq!(taints[0]["key"], "spotwarden/interruption");
     assert_eq!(taints[0]["value"], "spot-interruption");
-    assert!(world.node.labels.as_ref().unwrap().contains_key("node.kubernetes.io/exclude-from-external-load-balancers"));
+    assert!(
+        world.node.labels.as_ref().unwrap().contains_key("node.kubernetes.io/exclude-from-external-load-balancers")
+    );
 }
 
 #[tokio::test]
@@ -217,7 +219,8 @@ async fn a_hibernation_is_fenced_and_told_but_not_drained() {
 #[tokio::test]
 async fn foreign_marks_stay_and_are_not_claimed() {
     let mut world = world();
-    let foreign = serde_json::json!({"key": "team", "value": "a", "effect": "NoExecute", "timeAdded": "2026-01-01T00:00:00Z"});
+    let foreign =
+        serde_json::json!({"key": "team", "value": "a", "effect": "NoExecute", "timeAdded": "2026-01-01T00:00:00Z"});
     world.node.taints = Some(vec![foreign.clone()]);
     world.node.unschedulable = Some(true);
     world.boot();
@@ -356,7 +359,8 @@ async fn a_stop_too_old_to_be_rebased_waits_for_the_last_act() {
     world.boot();
     world.notify(Action::Terminate, secs(50));
     world.run_until(secs(121));
-    let deletions: Vec<(Duration, u32)> = world.deletions().iter().map(|(at, stop)| (*at, stop.grace_seconds)).collect();
+    let deletions: Vec<(Duration, u32)> =
+        world.deletions().iter().map(|(at, stop)| (*at, stop.grace_seconds)).collect();
     assert_eq!(deletions, [(secs(114), 1)], "120 s − 3 s margin − 3 s");
 }
 
@@ -434,7 +438,14 @@ fn pod_plan() -> impl Strategy<Value = PodPlan> {
     let blocked = prop_oneof![3 => Just(0_u64), 1 => 1..200_u64, 1 => Just(1000_u64)];
     let arrives = prop_oneof![4 => Just(0_u64), 1 => 1..60_u64];
     (1..400_u64, proptest::option::of(0..400_u64), blocked, any::<bool>(), proptest::bool::weighted(0.1), arrives)
-        .prop_map(|(grace, stops, blocked, critical, daemon, arrives)| PodPlan { grace, stops, blocked, critical, daemon, arrives })
+        .prop_map(|(grace, stops, blocked, critical, daemon, arrives)| PodPlan {
+            grace,
+            stops,
+            blocked,
+            critical,
+            daemon,
+            arrives,
+        })
 }
 
 fn any_pods() -> impl Strategy<Value = Vec<PodPlan>> {
@@ -448,8 +459,7 @@ fn play(pods: &[PodPlan], lead: u64, restarts: &[u64], on_blocked: OnBlockedEvic
         (view.critical, view.daemon_set) = (plan.critical, plan.daemon);
         view
     };
-    let behaviour =
-        |plan: &PodPlan| Behaviour { stops_after: plan.stops.map(secs), blocked_until: secs(plan.blocked) };
+    let behaviour = |plan: &PodPlan| Behaviour { stops_after: plan.stops.map(secs), blocked_until: secs(plan.blocked) };
     for (index, plan) in pods.iter().enumerate().filter(|(_, plan)| plan.arrives == 0) {
         world.add_pod(view(index, plan), behaviour(plan));
     }

@@ -219,19 +219,31 @@ impl World {
     }
 
     pub(super) fn records(&self) -> Vec<&Record> {
-        self.sent.iter().filter_map(|sent| if let Effect::Record(record) = &sent.effect { Some(record) } else { None }).collect()
+        self.sent
+            .iter()
+            .filter_map(|sent| if let Effect::Record(record) = &sent.effect { Some(record) } else { None })
+            .collect()
     }
 
     pub(super) fn events(&self) -> Vec<&NodeEvent> {
-        self.sent.iter().filter_map(|sent| if let Effect::Publish(event) = &sent.effect { Some(event) } else { None }).collect()
+        self.sent
+            .iter()
+            .filter_map(|sent| if let Effect::Publish(event) = &sent.effect { Some(event) } else { None })
+            .collect()
     }
 
     pub(super) fn evictions(&self) -> Vec<(Duration, &Stop)> {
-        self.sent.iter().filter_map(|sent| if let Effect::Evict(stop) = &sent.effect { Some((sent.at, stop)) } else { None }).collect()
+        self.sent
+            .iter()
+            .filter_map(|sent| if let Effect::Evict(stop) = &sent.effect { Some((sent.at, stop)) } else { None })
+            .collect()
     }
 
     pub(super) fn deletions(&self) -> Vec<(Duration, &Stop)> {
-        self.sent.iter().filter_map(|sent| if let Effect::Delete(stop) = &sent.effect { Some((sent.at, stop)) } else { None }).collect()
+        self.sent
+            .iter()
+            .filter_map(|sent| if let Effect::Delete(stop) = &sent.effect { Some((sent.at, stop)) } else { None })
+            .collect()
     }
 
     pub(super) fn outcome(&self, name: &str) -> &'static str {
