@@ -20,6 +20,7 @@ use crate::config::{Config, Response};
 use crate::drain::eviction::EvictionAnswer;
 use crate::http::BuildError;
 use crate::imds;
+use crate::imds::documents::Identity;
 use crate::interruption::machine::Machine;
 use crate::interruption::record::Status;
 use crate::interruption::{Effect, Input, NodeEvent, PatchAnswer};
@@ -178,9 +179,15 @@ impl Worker {
     }
 }
 
-fn node_info(node_name: &str, identity: imds::Identity) -> NodeInfo {
-    let imds::Identity { .. } = &identity;
-    NodeInfo { node: node_name.to_owned(), ..NodeInfo::default() }
+fn node_info(node_name: &str, identity: Identity) -> NodeInfo {
+    NodeInfo {
+        node: node_name.to_owned(),
+        instance_id: identity.instance_id.unwrap_or_default(),
+        instance_type: identity.instance_type.unwrap_or_default(),
+        zone: identity.availability_zone.unwrap_or_default(),
+        region: identity.region.unwrap_or_default(),
+        lifecycle: identity.life_cycle.unwrap_or_default(),
+    }
 }
 
 /// Turns effects into requests, counts and log lines.
@@ -196,7 +203,7 @@ impl Shell {
     fn start(&self, effect: Effect, node_uid: &str) -> Option<Call> {
         if let Effect::Record(record) = effect {
             self.metrics.record(&record);
-            crate::log::record(&record);
+            tracing::info!(?record);
             return None;
         }
         Some(if self.config.dry_run { rehearse(effect) } else { self.perform(effect, node_uid) })

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 /// What to do when an eviction is still refused at a pod's latest start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnBlockedEviction {
@@ -64,6 +66,8 @@ pub struct Config {
     pub safety_margin: Duration,
     /// Decide and report, change nothing.
     pub dry_run: bool,
+    /// When the kernel booted; a notice older than that belongs to an earlier life of the instance.
+    pub booted_at: Option<Timestamp>,
     /// Where `/metrics`, `/livez`, `/readyz` and `/` are served.
     pub admin_address: SocketAddr,
 }
@@ -80,6 +84,7 @@ impl Config {
             shutdown_tail: Duration::ZERO,
             safety_margin: Duration::from_secs(3),
             dry_run: false,
+            booted_at: None,
             admin_address: SocketAddr::from(([0, 0, 0, 0], 9808)),
         }
     }

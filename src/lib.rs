@@ -6,12 +6,16 @@
 //!                                  └──► metrics, events, log
 //! ```
 
+pub mod admin;
 pub mod agent;
 pub mod clock;
 pub mod config;
 pub mod drain;
+pub mod http;
+pub mod imds;
 pub mod interruption;
 pub mod k8s;
 pub mod metrics;
+pub mod monitor;
 pub mod signal;
 pub mod sim;
