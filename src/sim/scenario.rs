@@ -207,6 +207,16 @@ pub struct Budget {
     pub limit: Limit,
 }
 
+impl Budget {
+    /// Whether it covers the group's pods.
+    pub fn selects(&self, group: &PodGroup) -> bool {
+        self.selector.iter().all(|(key, value)| match key.as_str() {
+            "app" => group.name == *value,
+            _ => group.labels.get(key) == Some(value),
+        })
+    }
+}
+
 /// What a budget allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
@@ -253,12 +263,11 @@ pub struct BudgetChange {
 
 /// IMDS misbehaves.
 #[derive(Clone, Debug, PartialEq, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(try_from = "parse::RawImdsEvent")]
 pub struct ImdsEvent {
     /// How.
     pub fault: ImdsFault,
-    /// For how long.
-    #[serde(rename = "for", deserialize_with = "parse::seconds")]
+    /// For how long; zero for what happens once.
     pub lasts: Duration,
 }
 
@@ -270,7 +279,7 @@ pub enum ImdsFault {
     Hangs,
     /// Every answer is a 503.
     Unavailable,
-    /// Every session token is forgotten once (401 until a new one is fetched).
+    /// Every session token is forgotten, once (401 until a new one is fetched).
     TokensExpire,
     /// The notice reads as 404 although it stands.
     Flaps,
@@ -282,7 +291,7 @@ pub enum ImdsFault {
 pub struct ApiEvent {
     /// How.
     pub fault: ApiFault,
-    /// For how long.
+    /// For how long; zero for what happens once.
     pub lasts: Duration,
 }
 

@@ -15,7 +15,7 @@ use toml::Spanned;
 
 use super::{
     ActorDoes, ActorEvent, AgentEvent, AgentSpec, ApiEvent, ApiFault, Budget, BudgetChange, Event, Expect, FencePart,
-    ImdsEvent, Limit, NodeSpec, Notice, Phase, PodGroup, Scenario, ScenarioError, StopsAfter, Taint, What,
+    ImdsEvent, ImdsFault, Limit, NodeSpec, Notice, Phase, PodGroup, Scenario, ScenarioError, StopsAfter, Taint, What,
 };
 use crate::config::OnBlockedEviction;
 
@@ -136,7 +136,7 @@ impl Document {
                     format!("two budgets are called {:?}; every budget needs a name of its own", budget.name),
                 ));
             }
-            if !self.pods.iter().any(|group| selects(&budget.selector, group.get_ref())) {
+            if !self.pods.iter().any(|group| budget.selects(group.get_ref())) {
                 let labels = "a group's pods have the label `app` = the group's name, and what `labels` adds";
                 return Err((span, format!("the selector of budget {:?} matches no pod group; {labels}", budget.name)));
             }
@@ -167,14 +167,6 @@ impl Document {
     fn group_names(&self) -> Vec<&str> {
         self.pods.iter().map(|group| group.get_ref().name.as_str()).collect()
     }
-}
-
-/// Whether a budget with this selector covers the group's pods.
-fn selects(selector: &BTreeMap<String, String>, group: &PodGroup) -> bool {
-    selector.iter().all(|(key, value)| match key.as_str() {
-        "app" => group.name == *value,
-        _ => group.labels.get(key) == Some(value),
-    })
 }
 
 fn known(what: &str, name: &str, names: &[&str]) -> Result<(), String> {
@@ -360,6 +352,33 @@ impl TryFrom<RawEvent> for Event {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawImdsEvent {
+    fault: ImdsFault,
+    #[serde(default, rename = "for", deserialize_with = "some_seconds")]
+    lasts: Option<Duration>,
+}
+
+impl TryFrom<RawImdsEvent> for ImdsEvent {
+    type Error = String;
+
+    fn try_from(raw: RawImdsEvent) -> Result<Self, String> {
+        let lasts = duration("tokens-expire", raw.fault == ImdsFault::TokensExpire, raw.lasts)?;
+        Ok(Self { fault: raw.fault, lasts })
+    }
+}
+
+/// How long a fault lasts: every fault says it but the one that happens once.
+fn duration(once: &str, happens_once: bool, lasts: Option<Duration>) -> Result<Duration, String> {
+    match (happens_once, lasts) {
+        (true, None) => Ok(Duration::ZERO),
+        (true, Some(_)) => Err(format!("the fault `{once}` happens once; it has no `for`")),
+        (false, Some(lasts)) => Ok(lasts),
+        (false, None) => Err("the fault needs `for`: how many seconds it lasts".into()),
+    }
+}
+
+#[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum RawApiFault {
     Slow,
@@ -400,12 +419,8 @@ impl TryFrom<RawApiEvent> for ApiEvent {
             (RawApiFault::Compacted, None, None) => ApiFault::Compacted,
             _ => return Err("`latency` belongs to the fault `slow`, `part` to `denied`".into()),
         };
-        match (fault, raw.lasts) {
-            (ApiFault::Compacted, None) => Ok(Self { fault, lasts: Duration::ZERO }),
-            (ApiFault::Compacted, Some(_)) => Err("the fault `compacted` happens once; it has no `for`".into()),
-            (_, Some(lasts)) => Ok(Self { fault, lasts }),
-            (_, None) => Err("the fault needs `for`: how many seconds it lasts".into()),
-        }
+        let lasts = duration("compacted", fault == ApiFault::Compacted, raw.lasts)?;
+        Ok(Self { fault, lasts })
     }
 }
 
