@@ -5,3 +5,4 @@ pub mod pace;
 pub mod report;
 pub mod scenario;
 pub mod timeline;
+pub mod imds;

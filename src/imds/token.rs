@@ -10,13 +10,13 @@ use http::HeaderValue;
 use tokio::time::Instant;
 
 /// What is asked for: the longest life that IMDS grants.
-pub(super) const TTL: Duration = Duration::from_secs(21_600);
+pub(super) const TTL: Duration = Duration::from_hours(6);
 
 /// The shortest life that is believed: a header that says less is odd, and a token that dies early costs one 401.
-const SHORTEST_TTL: Duration = Duration::from_secs(60);
+const SHORTEST_TTL: Duration = Duration::from_mins(1);
 
 /// Between two attempts to replace a token that still works, so that a failing token endpoint slows no poll down.
-const REFRESH_PAUSE: Duration = Duration::from_secs(60);
+const REFRESH_PAUSE: Duration = Duration::from_mins(1);
 
 /// Tokens seen so far have 56 characters.
 const LONGEST: usize = 1024;

@@ -121,41 +121,33 @@ fn labels(endpoint: Endpoint, key: &'static str, value: &'static str) -> PairLab
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
 
     /// The metrics of a test with their registry.
-    pub(crate) struct Probe {
+    struct Probe {
         registry: Registry,
-        pub(crate) metrics: ImdsMetrics,
+        metrics: ImdsMetrics,
     }
 
     impl Probe {
-        pub(crate) fn new() -> Self {
+        fn new() -> Self {
             let mut registry = Registry::default();
             let metrics = ImdsMetrics::register(registry.sub_registry_with_prefix("spotwarden"));
             Self { registry, metrics }
         }
 
-        pub(crate) fn text(&self) -> String {
+        fn text(&self) -> String {
             let mut text = String::new();
             prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
             text
         }
 
         /// The value of the series that is spelt exactly so.
-        pub(crate) fn value(&self, series: &str) -> f64 {
+        fn value(&self, series: &str) -> f64 {
             let text = self.text();
             let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
             line.unwrap_or_else(|| panic!("no series {series} in:\n{text}")).parse().unwrap()
-        }
-
-        pub(crate) fn requests(&self, endpoint: &str, outcome: &str) -> f64 {
-            self.value(&format!("spotwarden_imds_requests_total{{endpoint=\"{endpoint}\",outcome=\"{outcome}\"}}"))
-        }
-
-        pub(crate) fn rejected(&self, reason: &str) -> f64 {
-            self.value(&format!("spotwarden_imds_documents_rejected_total{{endpoint=\"spot\",reason=\"{reason}\"}}"))
         }
     }
 

@@ -51,7 +51,7 @@ impl Schedule {
         let first = self.entries.iter().min_by_key(|entry| entry.due);
         // Without entries there is nothing to poll: look again some day.
         first.map_or_else(
-            || (Item::SpotAction, Instant::now() + Duration::from_secs(86_400)),
+            || (Item::SpotAction, Instant::now() + Duration::from_hours(24)),
             |entry| (entry.item, entry.due),
         )
     }

@@ -15,7 +15,7 @@ use crate::imds::documents::{Oddity, SpotNotice};
 use crate::signal::{Action, Deadline, Kind, Signal};
 
 /// What EC2 gives before it terminates or stops a spot instance. Assumed when a notice does not say its time.
-const MINIMUM_NOTICE: Duration = Duration::from_secs(120);
+const MINIMUM_NOTICE: Duration = Duration::from_mins(2);
 
 /// No spot notice comes this far ahead; a time beyond it is a defect of whoever wrote it.
 const LONGEST_NOTICE: SignedDuration = SignedDuration::from_mins(15);
