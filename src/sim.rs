@@ -6,3 +6,6 @@ pub mod report;
 pub mod scenario;
 pub mod timeline;
 pub mod imds;
+pub mod gateway;
+pub mod kubelet;
+pub mod objects;
