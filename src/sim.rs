@@ -9,3 +9,4 @@ pub mod imds;
 pub mod gateway;
 pub mod kubelet;
 pub mod objects;
+pub mod apiserver;
