@@ -1,12 +1,13 @@
 //! A world in a box: simulated IMDS, API server and kubelet. Speaks only the wire protocols; no other module of the
 //! agent imports it.
 
+pub mod apiserver;
+pub mod gateway;
+pub mod imds;
+pub mod kubelet;
+pub mod objects;
 pub mod pace;
 pub mod report;
 pub mod scenario;
 pub mod timeline;
-pub mod imds;
-pub mod gateway;
-pub mod kubelet;
-pub mod objects;
-pub mod apiserver;
+pub mod world;

@@ -29,8 +29,10 @@ pub struct Facts {
     pub pods: Vec<PodFact>,
     /// The agent's requests to the API server.
     pub calls: Vec<CallFact>,
-    /// When the agent's requests to IMDS arrived.
-    pub imds_requests: Vec<Duration>,
+    /// The agent's requests to IMDS.
+    pub imds_requests: Vec<ImdsFact>,
+    /// The largest number of its connections to IMDS at one time.
+    pub imds_most_at_once: usize,
     /// Parts of the fence that are on the node in the end.
     pub fence: Vec<FencePart>,
     /// Marks of others that are not on the node any more.
@@ -85,6 +87,17 @@ pub struct CallFact {
     pub resource: String,
     /// The status of the answer; absent if there was none.
     pub status: Option<u16>,
+}
+
+/// One request of the agent to IMDS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ImdsFact {
+    /// When it arrived.
+    pub at: Duration,
+    /// It asks what is coming; the rest (session, identity) is asked for once in a while.
+    pub is_poll: bool,
+    /// Version 2 of the protocol, not through a proxy, and not for credentials.
+    pub is_safe: bool,
 }
 
 impl CallFact {

@@ -9,8 +9,8 @@ use crate::sim::scenario::{FencePart, Scenario};
 
 /// From the notice being told to the fence: the poll that has just missed it, its jitter, and a busy machine.
 const FENCED_WITHIN: Duration = Duration::from_secs(2);
-/// Requests to IMDS in any one second; two are promised, a new session token makes one more.
-const IMDS_REQUESTS_PER_SECOND: usize = 3;
+/// Polls of IMDS in any one second.
+const POLLS_PER_SECOND: usize = 2;
 /// The agent takes the earliest instant that fits what IMDS says (whole seconds on both sides), and learns of a pod's end
 /// a moment later than the kubelet.
 const SLACK_TOLERANCE: f64 = 2.0;
@@ -32,6 +32,7 @@ pub(super) fn all(scenario: &Scenario, facts: &Facts, report: &Report) -> Vec<Ch
         checker.mutating_requests(),
         checker.api_calls(),
         checker.imds_pace(),
+        checker.imds_manners(),
         checker.same_outcomes(),
         checker.same_counts(),
         checker.same_slack(),
@@ -148,12 +149,20 @@ impl Checker<'_> {
     }
 
     fn imds_pace(&self) -> Option<Check> {
-        let times = &self.facts.imds_requests;
+        let polls: Vec<Duration> = self.facts.imds_requests.iter().filter(|r| r.is_poll).map(|r| r.at).collect();
         let within =
-            |start: &Duration| times.iter().filter(|at| *at >= start && **at < *start + Duration::from_secs(1)).count();
-        let busiest = times.iter().map(within).max().unwrap_or(0);
-        let name = format!("IMDS gets at most {IMDS_REQUESTS_PER_SECOND} requests in a second");
-        Some(check(name, busiest <= IMDS_REQUESTS_PER_SECOND, busiest.to_string()))
+            |start: &Duration| polls.iter().filter(|at| *at >= start && **at < *start + Duration::from_secs(1)).count();
+        let busiest = polls.iter().map(within).max().unwrap_or(0);
+        let name = format!("IMDS is polled at most {POLLS_PER_SECOND} times in a second");
+        Some(check(name, busiest <= POLLS_PER_SECOND, busiest.to_string()))
+    }
+
+    fn imds_manners(&self) -> Option<Check> {
+        let unsafe_ones = self.facts.imds_requests.iter().filter(|request| !request.is_safe).count();
+        let at_once = self.facts.imds_most_at_once;
+        let found = format!("{at_once} at once, {unsafe_ones} otherwise");
+        let name = "IMDS is asked one thing at a time, with a session, and never for credentials";
+        Some(check(name, at_once <= 1 && unsafe_ones == 0, found))
     }
 
     fn same_outcomes(&self) -> Option<Check> {

@@ -18,6 +18,10 @@ fn patch(status: u16) -> CallFact {
     CallFact { at, answered, verb: "patch".into(), resource: "nodes".into(), status: Some(status) }
 }
 
+fn poll(at: Duration) -> ImdsFact {
+    ImdsFact { at, is_poll: true, is_safe: true }
+}
+
 /// A world in which everything went well.
 fn good() -> Facts {
     let web = PodFact {
@@ -38,7 +42,7 @@ fn good() -> Facts {
         deadline: Some(DEADLINE),
         pods: vec![web, daemon],
         calls: vec![patch(200)],
-        imds_requests: (0..10).map(seconds).collect(),
+        imds_requests: (0..10).map(|at| poll(seconds(at))).collect(),
         fence: FencePart::ALL.to_vec(),
         events: BTreeMap::from([("Fenced".into(), 1)]),
         agent: AgentFacts {
@@ -123,7 +127,9 @@ fn the_fence_must_be_whole_and_early() {
 fn what_is_not_the_agents_is_left_alone() {
     breaks(|facts| facts.pods[1].told_by_agent = true, &["left alone"]);
     breaks(|facts| _ = facts.events.insert("Fenced".into(), 2), &["published twice"]);
-    breaks(|facts| facts.imds_requests = vec![seconds(1); 4], &["IMDS gets"]);
+    breaks(|facts| facts.imds_requests = vec![poll(seconds(1)); 3], &["IMDS is polled"]);
+    breaks(|facts| facts.imds_requests[0].is_safe = false, &["IMDS is asked"]);
+    breaks(|facts| facts.imds_most_at_once = 2, &["IMDS is asked"]);
 }
 
 #[test]

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use http::Request;
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Node, Pod, Taint};
 use kube::Api;
-use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::api::{DeleteParams, PostParams};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
@@ -41,7 +41,7 @@ pub(super) fn act(world: &mut World, event: &ActorEvent) {
         ActorDoes::Taint(taint) => {
             let taint = node_taint(taint);
             world.foreign.taints.push(serde_json::to_value(&taint).unwrap_or_default());
-            world.tasks.spawn(by.taint(json!(taint)));
+            world.tasks.spawn(by.taint(taint));
         }
         ActorDoes::Delete { pods: groups, grace } => {
             for pod in pods(groups) {
@@ -71,25 +71,36 @@ impl Act {
     }
 
     async fn cordon(self) {
-        self.patch(json!({"spec": {"unschedulable": true}}), "cordons the node").await;
+        let change = |node: &mut Node| node.spec.get_or_insert_default().unschedulable = Some(true);
+        self.change(change, "cordons the node".into()).await;
     }
 
-    /// A strategic patch adds to the taints that are there.
-    async fn taint(self, taint: Value) {
-        let key = taint.get("key").and_then(Value::as_str).unwrap_or_default().to_owned();
-        self.patch(json!({"spec": {"taints": [taint]}}), &format!("sets the taint {key}")).await;
+    async fn taint(self, taint: Taint) {
+        let what = format!("sets the taint {}", taint.key);
+        let change =
+            |node: &mut Node| node.spec.get_or_insert_default().taints.get_or_insert_default().push(taint.clone());
+        self.change(change, what).await;
     }
 
-    async fn patch(&self, patch: Value, what: &str) {
+    /// Reads, changes and writes the node, again if somebody else wrote it meanwhile.
+    async fn change(&self, change: impl Fn(&mut Node), what: String) {
         let nodes: Api<Node> = Api::all(self.client.clone());
-        match nodes.patch(&self.node, &PatchParams::default(), &Patch::Strategic(patch)).await {
-            Ok(_) => self.note(what, None),
-            Err(error) => self.note(format!("{what}: fails, {error}"), None),
+        loop {
+            let written = async {
+                let mut node = nodes.get(&self.node).await?;
+                change(&mut node);
+                nodes.replace(&self.node, &PostParams::default(), &node).await
+            };
+            match written.await {
+                Ok(_) => return self.note(what, None),
+                Err(kube::Error::Api(status)) if status.code == 409 => {}
+                Err(error) => return self.note(format!("fails, {error}"), None),
+            }
         }
     }
 
     async fn delete(self, pod: String, grace: Option<u32>) {
-        let pods: Api<k8s_openapi::api::core::v1::Pod> = Api::namespaced(self.client.clone(), &self.namespace);
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
         let params = DeleteParams { grace_period_seconds: grace, ..DeleteParams::default() };
         match pods.delete(&pod, &params).await {
             Ok(_) => self.told(pod, "deletes", grace),

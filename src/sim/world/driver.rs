@@ -215,7 +215,9 @@ fn happen(world: &mut World, agenda: &mut Agenda, now: Now, event: &Event) {
 fn change_budget(world: &mut World, change: &BudgetChange) {
     let budgets: Api<PodDisruptionBudget> = Api::namespaced(world.backend.client.clone(), &world.namespace);
     let (spec, limit) = match change.limit {
-        Limit::MinAvailable(pods) => (json!({"minAvailable": pods, "maxUnavailable": null}), format!("{pods} available")),
+        Limit::MinAvailable(pods) => {
+            (json!({"minAvailable": pods, "maxUnavailable": null}), format!("{pods} available"))
+        }
         Limit::MaxUnavailable(pods) => {
             (json!({"minAvailable": null, "maxUnavailable": pods}), format!("{pods} unavailable"))
         }

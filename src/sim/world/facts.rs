@@ -15,8 +15,9 @@ use crate::drain::outcome::Outcome;
 use crate::interruption::fence::LOAD_BALANCER_LABEL;
 use crate::interruption::state::ANNOTATION;
 use crate::sim::gateway::log::LoggedRequest;
+use crate::sim::imds::ImdsRequest;
 use crate::sim::kubelet::PodFate;
-use crate::sim::report::{AgentFacts, CallFact, Facts, PodFact};
+use crate::sim::report::{AgentFacts, CallFact, Facts, ImdsFact, PodFact};
 use crate::sim::scenario::FencePart;
 
 /// What is on a node that is not the agent's.
@@ -42,7 +43,8 @@ impl Marks {
     /// What of these is not on `node`.
     fn lost(&self, node: &Self) -> Vec<String> {
         let cordon = (self.cordoned && !node.cordoned).then(|| "cordon".to_owned());
-        let taints = self.taints.iter().filter(|taint| !node.taints.contains(taint)).map(|taint| format!("taint {taint}"));
+        let taints =
+            self.taints.iter().filter(|taint| !node.taints.contains(taint)).map(|taint| format!("taint {taint}"));
         let labels = self.labels.iter().filter(|(key, value)| node.labels.get(*key) != Some(*value));
         cordon.into_iter().chain(taints).chain(labels.map(|(key, _)| format!("label {key}"))).collect()
     }
@@ -60,7 +62,8 @@ pub(super) async fn collect(world: &World, run: &Run) -> Facts {
         powered_off: run.powered_off.map(since_start),
         pods: pod_facts(world, run, &calls),
         calls: calls.iter().map(|call| call_fact(call, run)).collect(),
-        imds_requests: world.imds.requests().iter().map(|request| since_start(request.at)).collect(),
+        imds_requests: world.imds.requests().iter().map(|request| imds_fact(request, run)).collect(),
+        imds_most_at_once: world.imds.most_in_flight(),
         fence,
         foreign_lost,
         events: events(world).await,
@@ -85,7 +88,8 @@ fn pod_facts(world: &World, run: &Run, calls: &[LoggedRequest]) -> Vec<PodFact> 
             if let Some(fate) = fates.iter().find(|fate| fate.name == fact.name) {
                 take_over(&mut fact, fate, run);
             }
-            judge_calls(&mut fact, calls, told_by_others.get(&fact.name).copied());
+            let told_by_other = told_by_others.get(&fact.name).copied();
+            judge_calls(&mut fact, calls, told_by_other);
             facts.push(fact);
         }
     }
@@ -125,6 +129,15 @@ fn call_fact(call: &LoggedRequest, run: &Run) -> CallFact {
         verb: call.attributes.verb.to_owned(),
         resource: call.attributes.resource_path(),
         status: (call.code != 0).then_some(call.code),
+    }
+}
+
+fn imds_fact(request: &ImdsRequest, run: &Run) -> ImdsFact {
+    let polls = ["/spot/", "/events/", "/autoscaling/"];
+    ImdsFact {
+        at: run.since_start(request.at),
+        is_poll: polls.iter().any(|part| request.path.contains(part)),
+        is_safe: (request.token || request.method == "PUT") && !request.forwarded_for && !request.path.contains("/iam"),
     }
 }
 

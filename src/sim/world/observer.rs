@@ -163,12 +163,16 @@ impl Observer {
             if let (Some(at), true) = (fate.told_at, before.is_none_or(|before| before.told_at.is_none())) {
                 tell(at.instant, "sends SIGTERM".into());
             }
-            let shorter = before.and_then(|before| before.grace_granted).zip(fate.grace_granted).filter(|(old, new)| new < old);
+            let shorter =
+                before.and_then(|before| before.grace_granted).zip(fate.grace_granted).filter(|(old, new)| new < old);
             if let Some((old, new)) = shorter {
                 tell(Instant::now(), format!("shortens the stop from {} s to {} s", old.as_secs(), new.as_secs()));
             }
             if let (Some(at), true) = (fate.exited_at, before.is_none_or(|before| before.exited_at.is_none())) {
-                tell(at.instant, if fate.killed { "kills, the grace is over" } else { "sees the processes end" }.into());
+                tell(
+                    at.instant,
+                    if fate.killed { "kills, the grace is over" } else { "sees the processes end" }.into(),
+                );
             }
             if fate.cut_off && before.is_none_or(|before| !before.cut_off) {
                 tell(Instant::now(), "IS CUT OFF by the power with processes running".into());
@@ -192,7 +196,8 @@ impl Observer {
             tell("has fenced the node".into());
         }
         if status.drained && !self.status.drained {
-            let slack = status.slack_seconds.map_or(String::new(), |slack| format!(", {slack:.1} s before the deadline"));
+            let slack =
+                status.slack_seconds.map_or(String::new(), |slack| format!(", {slack:.1} s before the deadline"));
             tell(format!("is done with the drain{slack}"));
         }
         self.status = status;

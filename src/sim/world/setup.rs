@@ -35,7 +35,10 @@ impl Setup<'_> {
     /// The node, the namespace, and pods that have ended already: the kubelet must never see them running.
     pub(super) async fn before_the_kubelet(&self, now: Timestamp) -> Result<(), WorldError> {
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
-        let namespace = Namespace { metadata: kube::api::ObjectMeta { name: Some(self.namespace.into()), ..Default::default() }, ..Default::default() };
+        let namespace = Namespace {
+            metadata: kube::api::ObjectMeta { name: Some(self.namespace.into()), ..Default::default() },
+            ..Default::default()
+        };
         call("create the namespace", namespaces.create(&PostParams::default(), &namespace)).await?;
         self.node(now).await?;
         for group in self.scenario.pods.iter().filter(|group| group.phase != Phase::Running) {
@@ -116,9 +119,11 @@ impl Setup<'_> {
     fn is_counted(&self, budget: &PodDisruptionBudget) -> bool {
         let name = budget.metadata.name.as_deref().unwrap_or_default();
         let Some(wanted) = self.scenario.budgets.iter().find(|budget| budget.name == name) else { return true };
-        let selected = self.scenario.pods.iter().filter(|group| {
-            group.phase == Phase::Running && group.arrives.is_zero() && wanted.selects(group)
-        });
+        let selected = self
+            .scenario
+            .pods
+            .iter()
+            .filter(|group| group.phase == Phase::Running && group.arrives.is_zero() && wanted.selects(group));
         let pods: u32 = selected.map(|group| group.count).sum();
         let healthy = budget.status.as_ref().map_or(0, |status| status.current_healthy);
         u32::try_from(healthy).unwrap_or(0) >= pods
@@ -127,7 +132,8 @@ impl Setup<'_> {
 
 fn is_settled(pod: &Pod) -> bool {
     let Some(status) = &pod.status else { return false };
-    let ready = status.conditions.iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True");
+    let ready =
+        status.conditions.iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True");
     ready || matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"))
 }
 
