@@ -1,7 +1,7 @@
 # syntax=docker/dockerfile:1
 #
-#   docker build -t spotwarden:0.1.0 .                                        compiles inside
-#   make release && docker build --build-context build=dist -t spotwarden:0.1.0 .    takes the binary from dist/<arch>/
+#   docker build -t spotwarden:0.1.0 .                                    compiles inside
+#   docker build --build-context build=dist -t spotwarden:0.1.0 .         takes dist/<arch>/, which `make release` fills
 #
 # The stage `build` holds nothing but /<arch>/spotwarden, so that a folder can stand in for it; the compiling stage and
 # its base image are then not even fetched.
@@ -9,15 +9,23 @@
 # The version is the one of rust-toolchain.toml; a test compares them.
 ARG RUST_VERSION=1.95.0
 FROM --platform=$BUILDPLATFORM docker.io/library/rust:${RUST_VERSION}-slim-trixie AS compile
+ARG BUILDARCH
 ARG TARGETARCH
 WORKDIR /src
-# ring and psm hold C and assembly: a compiler for the target, none of its libraries. rust-lld, which comes with Rust,
-# links. Which patch release of the compiler it is changes nothing here.
+# ring and psm hold C and assembly: a compiler for the target, none of its libraries. The image has one for its own
+# architecture, for the other it is installed. Which patch release it is changes nothing here. rust-lld, which comes with
+# Rust, links.
 # hadolint ignore=DL3008
-RUN apt-get update \
-    && apt-get install -y --no-install-recommends \
-       gcc-x86-64-linux-gnu libc6-dev-amd64-cross gcc-aarch64-linux-gnu libc6-dev-arm64-cross \
-    && rm -rf /var/lib/apt/lists/*
+RUN case "${BUILDARCH}-${TARGETARCH}" in \
+      amd64-arm64) set -- gcc-aarch64-linux-gnu libc6-dev-arm64-cross ;; \
+      arm64-amd64) set -- gcc-x86-64-linux-gnu libc6-dev-amd64-cross ;; \
+      *) set -- ;; \
+    esac \
+    && if [ "$#" -gt 0 ]; then \
+      apt-get update \
+      && apt-get install -y --no-install-recommends "$@" \
+      && rm -rf /var/lib/apt/lists/*; \
+    fi
 ENV CC_x86_64_unknown_linux_musl=x86_64-linux-gnu-gcc \
     CC_aarch64_unknown_linux_musl=aarch64-linux-gnu-gcc \
     CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_LINKER=rust-lld \

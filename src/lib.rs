@@ -8,6 +8,7 @@
 
 pub mod admin;
 pub mod agent;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod drain;
@@ -15,7 +16,10 @@ pub mod http;
 pub mod imds;
 pub mod interruption;
 pub mod k8s;
+pub mod log;
 pub mod metrics;
 pub mod monitor;
+pub mod run;
 pub mod signal;
 pub mod sim;
+pub mod simulate;

@@ -252,7 +252,7 @@ mod tests {
 
     #[test]
     fn a_pod_has_a_row_with_its_state_graces_and_refusal() {
-        let mut status = Status { pods: vec![pod("cart"), pod("till")], ..coming(now(), Duration::from_secs(60)) };
+        let mut status = Status { pods: vec![pod("cart"), pod("till")], ..coming(now(), Duration::from_mins(1)) };
         status.pods[1].outcome = Some(Outcome::Shortened);
         status.pods[1].granted = Some(Duration::from_secs(25));
         status.pods[1].blocked = None;

@@ -61,8 +61,12 @@ pub fn correction(stopping: Stopping, now: Instant, limit: Instant) -> Correctio
         return Correction::None;
     }
     let remaining = Duration::from_secs(limit.saturating_duration_since(now).as_secs());
+    if stopping.grace <= Duration::from_secs(1) {
+        // Nothing shorter exists; asking again would only be answered "no change".
+        return Correction::None;
+    }
     let elapsed = now.saturating_duration_since(stopping.began);
-    if remaining >= elapsed + REBASE_GUARD {
+    if remaining >= elapsed + REBASE_GUARD && remaining < stopping.grace {
         return Correction::Shorten(granted(remaining, now, Some(limit)));
     }
     let last_act = limit.checked_sub(LAST_ACT).unwrap_or(limit);

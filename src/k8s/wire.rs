@@ -90,7 +90,7 @@ struct RawPodStatus {
 /// A Pod as the watch delivers it, reduced to its view.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(from = "RawPod")]
-pub struct WirePod {
+pub(crate) struct WirePod {
     meta: ObjectMeta,
     /// What the drain needs.
     pub view: PodView,
@@ -148,7 +148,7 @@ struct RawNodeInfo {
 /// A Node as the watch delivers it, reduced to its view.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(from = "RawNode")]
-pub struct WireNode {
+pub(crate) struct WireNode {
     meta: ObjectMeta,
     /// What the fence needs.
     pub view: NodeView,

@@ -106,7 +106,7 @@ x_took_seconds_bucket{le=\"+Inf\"} 1
 
     #[test]
     fn an_exemplar_is_cut_and_a_hash_in_a_label_value_is_not() {
-        let sample = r##"x_total{a="b # {\"c\"}"} 1"##;
+        let sample = r#"x_total{a="b # {\"c\"}"} 1"#;
         assert_eq!(from_openmetrics(&format!("{sample} # {{trace=\"t\"}} 0.5 1.0\n")), format!("{sample}\n"));
         assert_eq!(from_openmetrics(sample), format!("{sample}\n"));
     }

@@ -38,7 +38,7 @@ pub(super) struct Reading {
 /// What was read so far.
 #[derive(Debug)]
 pub(super) struct SpotTracker {
-    /// The instance's uptime at a moment; the guest's wall clock is not trusted beyond that difference.
+    /// The uptime at a moment of the monotonic clock, so that later steps of the wall clock do not move the boot.
     uptime: Option<(SignedDuration, Instant)>,
     /// At most one per action.
     known: Vec<Known>,
@@ -110,11 +110,13 @@ impl SpotTracker {
         *known
     }
 
+    /// Older than this boot by the platform's clock and by the guest's: a clock that is off may cost a needless fence, but
+    /// it must not hide a notice.
     fn is_stale(&self, time: Timestamp, timing: &Timing) -> bool {
-        self.uptime.is_some_and(|(uptime, at)| {
+        self.uptime.zip(timing.date).is_some_and(|((uptime, at), date)| {
             let since = timing.answered.instant.saturating_duration_since(at);
             let up = SignedDuration::try_from(since).map_or(SignedDuration::MAX, |since| uptime.saturating_add(since));
-            timing.platform_now().duration_since(time) > up
+            date.duration_since(time) > up && timing.answered.wall.duration_since(time) > up
         })
     }
 }
@@ -228,8 +230,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_notice_older_than_boot_is_stale_whatever_the_guest_clock_says() {
-        for skew in [-3600, 0, 3600] {
+    async fn a_notice_older_than_boot_is_stale_and_a_clock_that_is_off_makes_no_other_one_stale() {
+        for (skew, old_is_stale) in [(-3600, false), (0, true), (3600, true)] {
             let origin = origin();
             let guest = Now { wall: wall(skew), ..origin };
             let mut tracker = SpotTracker::new(Some(wall(skew - 300)), guest);
@@ -237,10 +239,12 @@ mod tests {
                 let guest = guest.plus(Duration::from_secs(seconds));
                 Timing { asked: guest, answered: guest, date: Some(wall(i64::try_from(seconds).unwrap())) }
             };
-            for (time, stale) in [(-301, true), (-299, false), (120, false)] {
+            for (time, stale) in [(-301, old_is_stale), (-299, false), (120, false)] {
                 let reading = tracker.read(terminate(Some(time)), &at(100));
                 assert_eq!(reading.oddities == [Oddity::Stale], stale, "{time} s at a skew of {skew} s");
                 assert_eq!(reading.signal.is_none(), stale);
+                let blind = Timing { date: None, ..at(100) };
+                assert!(tracker.read(terminate(Some(time)), &blind).signal.is_some());
             }
         }
     }

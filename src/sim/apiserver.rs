@@ -26,6 +26,8 @@ mod routes;
 mod selector;
 mod status;
 mod store;
+#[cfg(test)]
+mod tests;
 mod watch;
 mod write;
 

@@ -3,3 +3,13 @@
 #[cfg(test)]
 mod imds;
 mod scenarios;
+mod binary;
+//!
+//! `cfg(test)` holds for all of it anyway; written out, it tells clippy that helpers may unwrap as tests may.
+
+#[cfg(test)]
+mod architecture;
+#[cfg(test)]
+mod docs;
+#[cfg(test)]
+mod manifests;

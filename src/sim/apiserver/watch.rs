@@ -99,7 +99,7 @@ impl Watch {
             if let Some(line) = self.pending.pop_front() {
                 return Some(line);
             }
-            if self.over {
+            if self.over || self.closed.has_changed().unwrap_or(true) {
                 return None;
             }
             self.read_history();

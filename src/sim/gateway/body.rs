@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt;
@@ -37,8 +38,13 @@ pub(super) struct AnswerBody {
 enum State {
     Open,
     Ended,
+    /// Part of a chunk went out; the break follows once it had time to leave the process.
+    Breaking,
     Broken,
 }
+
+/// Between the last bytes and the break: a server that fails at once takes unsent bytes with it.
+const FLUSH: Duration = Duration::from_millis(10);
 
 impl AnswerBody {
     pub(super) fn new(
@@ -64,7 +70,7 @@ impl AnswerBody {
         };
         self.sent += data.len() as u64;
         if keep < data.len() {
-            self.state = State::Broken;
+            self.state = State::Breaking;
             return Frame::data(data.slice(..keep));
         }
         Frame::data(data)
@@ -79,7 +85,18 @@ impl hyper::body::Body for AnswerBody {
         match self.state {
             State::Open => {}
             State::Ended => return Poll::Ready(None),
-            State::Broken => return Poll::Ready(Some(Err("an injected fault cut the answer".into()))),
+            State::Breaking => {
+                self.close = Some(tokio::time::sleep(FLUSH).map(|()| false).boxed());
+                self.state = State::Broken;
+                return self.poll_frame(cx);
+            }
+            State::Broken => {
+                if let Some(pause) = &mut self.close {
+                    std::task::ready!(pause.poll_unpin(cx));
+                    self.close = None;
+                }
+                return Poll::Ready(Some(Err("an injected fault cut the answer".into())));
+            }
         }
         if let Some(Poll::Ready(expired)) = self.close.as_mut().map(|close| close.poll_unpin(cx)) {
             self.close = None;

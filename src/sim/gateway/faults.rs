@@ -382,10 +382,9 @@ mod tests {
 
     #[test]
     fn what_acts_after_the_backend_leaves_the_way_in_alone() {
-        let now = Instant::now();
         let mut faults =
             [Fault::new(FaultKind::Reset).after_applied(), Fault::new(FaultKind::Latency(SECOND)).after_applied()];
-        let plan = planned(&mut faults, now, Method::POST, EVICTION);
+        let plan = planned(&mut faults, Instant::now(), Method::POST, EVICTION);
         assert_eq!((plan.delay, plan.verdict), (Duration::ZERO, None));
         assert_eq!((plan.answer_delay, plan.answer_verdict), (SECOND, Some(Verdict::Disconnect)));
     }
