@@ -1,23 +1,13 @@
 //! A world in a box: simulated IMDS, API server and kubelet. Speaks only the wire protocols; no other module of the
 //! agent imports it.
 
-<<<<<<< HEAD
-=======
-<<<<<<< HEAD
-pub mod imds;
-=======
->>>>>>> main
 pub mod apiserver;
 pub mod gateway;
 pub mod imds;
 pub mod kubelet;
 pub mod objects;
-<<<<<<< HEAD
 pub mod pace;
 pub mod report;
 pub mod scenario;
 pub mod timeline;
 pub mod world;
-=======
->>>>>>> wt-gateway
->>>>>>> main

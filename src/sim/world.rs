@@ -144,6 +144,8 @@ pub struct Addresses {
     pub imds: SocketAddr,
     /// The API server, through the gateway.
     pub api: SocketAddr,
+    /// The agent's admin page, if it has one.
+    pub admin: Option<SocketAddr>,
 }
 
 /// One world, set up and not begun.
@@ -186,7 +188,12 @@ impl World {
         let (node, namespace) = (format!("spot-{}", scenario.name), format!("sim-{}", scenario.name));
         let imds_listener = bind(options.imds_address).await?;
         let api_listener = bind(options.api_address).await?;
-        let addresses = Addresses { imds: local(&imds_listener)?, api: local(&api_listener)? };
+        let admin = options.admin_address.map(admin_listener).transpose()?;
+        let addresses = Addresses {
+            imds: local(imds_listener.local_addr())?,
+            api: local(api_listener.local_addr())?,
+            admin: admin.as_ref().map(|listener| local(listener.local_addr())).transpose()?,
+        };
 
         let identity = IdentitySpec { local_hostname: node.clone(), ..IdentitySpec::default() };
         let imds = SimImds::new(clock, identity);
@@ -204,7 +211,7 @@ impl World {
         setup.workloads().await?;
 
         let foreign = facts::Marks::of(&setup.read_node().await?);
-        let agents = Agents::new(scenario, &node, addresses, clock, options);
+        let agents = Agents::new(scenario, &node, addresses, clock, admin, options.with_agent);
         let (scenario, notes) = (scenario.clone(), Notes::default());
         Ok(Self {
             scenario,
@@ -266,6 +273,18 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, WorldError> {
     TcpListener::bind(address).await.map_err(|source| WorldError::Bind { address, source })
 }
 
-fn local(listener: &TcpListener) -> Result<SocketAddr, WorldError> {
-    listener.local_addr().map_err(|source| WorldError::Bind { address: Options::default().api_address, source })
+/// A listener that every process of the agent can take over from the one before.
+fn admin_listener(address: SocketAddr) -> Result<std::net::TcpListener, WorldError> {
+    if !address.ip().is_loopback() {
+        return Err(WorldError::NotLoopback(address));
+    }
+    let bound = std::net::TcpListener::bind(address).and_then(|listener| {
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    });
+    bound.map_err(|source| WorldError::Bind { address, source })
+}
+
+fn local(address: std::io::Result<SocketAddr>) -> Result<SocketAddr, WorldError> {
+    address.map_err(|source| WorldError::Bind { address: Options::default().api_address, source })
 }

@@ -1,15 +1,16 @@
 //! Integration tests: one binary, one module per subject.
-
-#[cfg(test)]
-mod imds;
-mod scenarios;
-mod binary;
 //!
 //! `cfg(test)` holds for all of it anyway; written out, it tells clippy that helpers may unwrap as tests may.
 
 #[cfg(test)]
 mod architecture;
 #[cfg(test)]
+mod binary;
+#[cfg(test)]
 mod docs;
 #[cfg(test)]
+mod imds;
+#[cfg(test)]
 mod manifests;
+#[cfg(test)]
+mod scenarios;

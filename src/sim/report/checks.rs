@@ -18,6 +18,10 @@ const SLACK_TOLERANCE: f64 = 2.0;
 /// Every check that applies to the scenario.
 pub(super) fn all(scenario: &Scenario, facts: &Facts, report: &Report) -> Vec<Check> {
     let checker = Checker { scenario, facts, report };
+    if facts.agent.lives == 0 {
+        // Another agent leaves other marks and says nothing here.
+        return [checker.deadline(), checker.cut_off(), checker.foreign_marks()].into_iter().flatten().collect();
+    }
     let checks = [
         checker.agent_lived(),
         checker.deadline(),

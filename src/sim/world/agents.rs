@@ -3,10 +3,11 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::{Addresses, Options, WorldError};
+use super::{Addresses, WorldError};
 use crate::admin::{self, Handles};
 use crate::agent::Agent;
 use crate::clock::Clock;
@@ -29,7 +30,7 @@ pub(super) struct Agents {
     config: Config,
     api: SocketAddr,
     clock: Clock,
-    admin_address: Option<SocketAddr>,
+    admin: Option<std::net::TcpListener>,
     with_agent: bool,
     pub(super) lives: Vec<Life>,
     tasks: JoinSet<Result<(), String>>,
@@ -40,7 +41,12 @@ pub(super) struct Agents {
 }
 
 impl Agents {
-    pub(super) fn new(scenario: &Scenario, node: &str, at: Addresses, clock: Clock, options: &Options) -> Self {
+    pub(super) fn new(scenario: &Scenario,
+ node: &str,
+ at: Addresses,
+ clock: Clock,
+ admin: Option<std::net::TcpListener>,
+ with_agent: bool) -> Self {
         let mut config = Config::for_node(node);
         let wanted = &scenario.agent;
         config.imds.endpoint = format!("http://{}", at.imds);
@@ -53,8 +59,8 @@ impl Agents {
             config,
             api: at.api,
             clock,
-            admin_address: options.admin_address,
-            with_agent: options.with_agent,
+            admin,
+            with_agent,
             lives: Vec::new(),
             tasks: JoinSet::new(),
             ended: true,
@@ -84,8 +90,10 @@ impl Agents {
             node_name: self.config.node_name.clone(),
             dry_run: self.config.dry_run,
         };
+        let admin = self.admin.as_ref().map(std::net::TcpListener::try_clone).transpose();
+        let admin = admin.map_err(|error| unusable(&error))?;
         let (stop, stopped) = oneshot::channel();
-        let process = self.tasks.spawn(process(agent, self.admin_address, handles, stopped));
+        let process = self.tasks.spawn(process(agent, admin, handles, stopped));
         self.lives.push(Life { metrics, status, process, stop: Some(stop) });
         self.ended = false;
         Ok(())
@@ -142,13 +150,13 @@ fn unexpected(ended: Result<Result<(), String>, tokio::task::JoinError>, meant: 
 /// The agent with its admin server, as one process.
 async fn process(
     agent: Agent,
-    admin_address: Option<SocketAddr>,
+    admin: Option<std::net::TcpListener>,
     handles: Handles,
     stopped: oneshot::Receiver<()>,
 ) -> Result<(), String> {
     let admin = async {
-        if let Some(address) = admin_address {
-            let listener = admin::bind(address).await.map_err(|error| error.to_string())?;
+        if let Some(listener) = admin {
+            let listener = TcpListener::from_std(listener).map_err(|error| error.to_string())?;
             admin::serve(listener, handles, std::future::pending()).await;
         }
         std::future::pending().await

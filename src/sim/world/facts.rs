@@ -136,7 +136,8 @@ fn imds_fact(request: &ImdsRequest, run: &Run) -> ImdsFact {
     let polls = ["/spot/", "/events/", "/autoscaling/"];
     ImdsFact {
         at: run.since_start(request.at),
-        is_poll: polls.iter().any(|part| request.path.contains(part)),
+        // A session that was lost costs a second try, which is none of the pace.
+        is_poll: request.status != Some(401) && polls.iter().any(|part| request.path.contains(part)),
         is_safe: (request.token || request.method == "PUT") && !request.forwarded_for && !request.path.contains("/iam"),
     }
 }
