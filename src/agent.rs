@@ -29,7 +29,7 @@ use crate::k8s::metered::metered;
 use crate::k8s::{events, watch as k8s_watch};
 use crate::metrics::{Metrics, NodeInfo};
 use crate::monitor::ImdsMonitor;
-use crate::signal::SignalSource;
+use crate::signal::{Observation, SignalSource};
 
 /// One POST of an Event.
 const EVENT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -38,6 +38,7 @@ const EVENT_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct Agent {
     config: Arc<Config>,
     client: kube::Client,
+    imds: imds::Client,
     clock: Clock,
     metrics: Arc<Metrics>,
     readiness: Arc<Readiness>,
@@ -48,12 +49,13 @@ pub struct Agent {
 type Call = Pin<Box<dyn Future<Output = Option<Input>> + Send>>;
 
 impl Agent {
-    /// Puts an agent together. Nothing is read or sent before [`Agent::run`].
-    pub fn new(config: Config, kube: kube::Client, clock: Clock) -> Self {
+    /// Puts an agent together. Nothing is read or sent before [`Agent::run`]. Fails only if no HTTP client can be built.
+    pub fn new(config: Config, kube: kube::Client, clock: Clock) -> Result<Self, BuildError> {
         let status = watch::Sender::new(Status::default());
         let metrics = Arc::new(Metrics::new(status.subscribe()));
         let client = metered(&kube, &metrics.api);
-        Self { config: Arc::new(config), client, clock, metrics, readiness: Arc::default(), status }
+        let imds = imds::Client::new(&config.imds, clock, metrics.imds.clone())?;
+        Ok(Self { config: Arc::new(config), client, imds, clock, metrics, readiness: Arc::default(), status })
     }
 
     /// The agent's own registry.
@@ -72,9 +74,9 @@ impl Agent {
     }
 
     /// Runs until `shutdown` resolves. The node's state is left as it is; it is recorded on the node.
-    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), BuildError> {
+    pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let mut shutdown = pin!(shutdown);
-        let mut signals = pin!(self.signals()?);
+        let mut signals = pin!(self.signals());
         let mut watches = pin!(self.watches());
         let mut calls: FuturesUnordered<Call> = FuturesUnordered::new();
         let mut machine = Machine::new(self.config.clone());
@@ -110,32 +112,23 @@ impl Agent {
             self.status.send_replace(machine.status());
         }
         self.readiness.stopping();
-        Ok(())
     }
 
     /// Everything that the platform announces, from one worker that never asks two questions at once.
-    fn signals(&self) -> Result<impl Stream<Item = crate::signal::Observation> + Send + use<>, BuildError> {
-        let client = imds::Client::new(&self.config.imds, self.clock, self.metrics.imds.clone())?;
-        let monitor = ImdsMonitor::new(
-            client.clone(),
-            &self.config.imds,
-            self.clock,
-            self.metrics.imds.clone(),
-            self.config.booted_at,
-        );
-        let ignored = self.config.on_spot_interruption == Response::Ignore;
+    fn signals(&self) -> impl Stream<Item = Observation> + Send + use<> {
+        if self.config.on_spot_interruption == Response::Ignore {
+            return futures::stream::pending().left_stream();
+        }
+        let metrics = self.metrics.imds.clone();
         let worker = Worker {
-            monitor,
-            client,
+            monitor: ImdsMonitor::new(self.imds.clone(), &self.config.imds, self.clock, metrics, self.config.booted_at),
+            imds: self.imds.clone(),
             metrics: self.metrics.clone(),
             node_name: self.config.node_name.clone(),
             identified: false,
         };
-        let observations = futures::stream::unfold(worker, |mut worker| async move {
-            let observation = worker.next().await;
-            Some((observation, worker))
-        });
-        Ok(if ignored { futures::stream::pending().left_stream() } else { observations.right_stream() })
+        let next = |mut worker: Worker| async move { Some((worker.next().await, worker)) };
+        futures::stream::unfold(worker, next).right_stream()
     }
 
     /// The own Node and its pods.
@@ -157,17 +150,17 @@ impl Agent {
 /// Reads IMDS: signals above all, and the instance's identity once when there is nothing more urgent.
 struct Worker {
     monitor: ImdsMonitor,
-    client: imds::Client,
+    imds: imds::Client,
     metrics: Arc<Metrics>,
     node_name: String,
     identified: bool,
 }
 
 impl Worker {
-    async fn next(&mut self) -> crate::signal::Observation {
+    async fn next(&mut self) -> Observation {
         let observation = self.monitor.next().await;
         if !self.identified && observation.signals.is_empty() {
-            match self.client.identity().await {
+            match self.imds.identity().await {
                 Ok(identity) => {
                     self.identified = true;
                     self.metrics.set_node_info(node_info(&self.node_name, identity));
@@ -203,7 +196,7 @@ impl Shell {
     fn start(&self, effect: Effect, node_uid: &str) -> Option<Call> {
         if let Effect::Record(record) = effect {
             self.metrics.record(&record);
-            tracing::info!(?record);
+            crate::log::record::log(&record);
             return None;
         }
         Some(if self.config.dry_run { rehearse(effect) } else { self.perform(effect, node_uid) })

@@ -17,8 +17,9 @@ use tokio::time::sleep;
 
 use crate::admin::{self, AdminError, Handles};
 use crate::agent::Agent;
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
 use crate::config::Config;
+use crate::http::BuildError;
 use crate::k8s::client::{self, ClientError};
 
 /// How long the agent may take to stop. With the admin server's second it stays within the 5 s that are promised.
@@ -33,6 +34,9 @@ pub enum RunError {
     /// There is no way to the API server.
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// There is no way to IMDS.
+    #[error(transparent)]
+    Http(#[from] BuildError),
     /// The process cannot hear signals.
     #[error("signals cannot be handled: {0}")]
     Signals(#[source] io::Error),
@@ -49,14 +53,14 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let signals = stop_signals().map_err(RunError::Signals)?;
     let address = config.admin_address;
     let listener = admin::bind(address).await?;
-    let kube = client::build(config.kubeconfig.as_deref())?;
+    let kube = client::build(config.kubeconfig.as_deref()).await?;
     let (node_name, dry_run) = (config.node_name.clone(), config.dry_run);
     // The port may have been left to the system.
     let admin = listener.local_addr().unwrap_or(address);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), node = node_name, dry_run, %admin, "starting");
 
     let clock = Clock::System;
-    let agent = Agent::new(config, kube, clock);
+    let agent = Agent::new(Config { booted_at: clock::booted_at(), ..config }, kube, clock)?;
     let readiness = agent.readiness();
     let handles = Handles {
         metrics: agent.metrics(),

@@ -34,12 +34,25 @@ pub type WatchItem = Result<Input, watcher::Error>;
 /// Follows the own Node.
 pub fn node(client: Client, name: &str) -> impl Stream<Item = WatchItem> + Send + use<> {
     let config = watcher::Config::default().fields(&format!("metadata.name={name}")).any_semantic();
-    kept::<WireNode>(Api::all(client), config).filter_map(|event| async move {
-        match event {
-            Ok(Event::Apply(node) | Event::InitApply(node)) => Some(Ok(Input::Node(node.view))),
+    let name = name.to_owned();
+    let mut found = false;
+    kept::<WireNode>(Api::all(client), config).filter_map(move |event| {
+        let item = match event {
+            Ok(Event::Apply(node) | Event::InitApply(node)) => {
+                found = true;
+                Some(Ok(Input::Node(node.view)))
+            }
+            Ok(Event::InitDone) if !found => {
+                tracing::warn!(
+                    node = name,
+                    "there is no such Node; set NODE_NAME to the name that kubectl get nodes shows"
+                );
+                None
+            }
             Ok(Event::Init | Event::InitDone | Event::Delete(_)) => None,
             Err(error) => Some(Err(error)),
-        }
+        };
+        std::future::ready(item)
     })
 }
 

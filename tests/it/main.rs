@@ -3,9 +3,13 @@
 //! `cfg(test)` holds for all of it anyway; written out, it tells clippy that helpers may unwrap as tests may.
 
 #[cfg(test)]
+mod answers;
+#[cfg(test)]
 mod architecture;
 #[cfg(test)]
 mod binary;
+#[cfg(test)]
+mod controlplane;
 #[cfg(test)]
 mod docs;
 #[cfg(test)]
