@@ -16,3 +16,5 @@ mod docs;
 mod imds;
 #[cfg(test)]
 mod manifests;
+#[cfg(test)]
+mod scenarios;
