@@ -5,6 +5,7 @@ use std::path::Path;
 
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, Role, Subject};
+use kube::api::{ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams};
 use serde_json::Value;
 
 /// One permission: API group (empty for core), resource with its subresource (`pods/eviction`), verb.
@@ -41,6 +42,22 @@ pub(crate) fn rules_of(manifest: &str) -> BTreeSet<Permission> {
 /// Every permission that the kustomize base grants to the agent.
 pub(crate) fn granted() -> BTreeSet<Permission> {
     rules_of(&read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests/base/rbac.yaml")))
+}
+
+/// Brings the namespace, the service account and its rights onto a cluster.
+pub(crate) async fn apply_access(admin: &kube::Client) {
+    for document in base().into_iter().filter(|document| document["kind"] != "DaemonSet") {
+        let object: DynamicObject = serde_json::from_value(document).expect("an object");
+        let types = object.types.clone().expect("kind and version");
+        let kind = ApiResource::from_gvk(&GroupVersionKind::try_from(&types).expect("a group and version"));
+        let name = object.metadata.name.clone().expect("a name");
+        let api: kube::Api<DynamicObject> = match object.metadata.namespace.as_deref() {
+            Some(namespace) => kube::Api::namespaced_with(admin.clone(), namespace, &kind),
+            None => kube::Api::all_with(admin.clone(), &kind),
+        };
+        let applied = api.patch(&name, &PatchParams::apply("tests").force(), &Patch::Apply(&object)).await;
+        applied.unwrap_or_else(|error| panic!("{} {name}: {error}", types.kind));
+    }
 }
 
 fn rules_in(documents: &[Value]) -> BTreeSet<Permission> {
