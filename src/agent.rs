@@ -1,33 +1,72 @@
 //! The agent: inputs → machine → effects. The file to read first.
+//!
+//! One task does everything: it waits for the next input (an observation, a watch event, an answer, a time-out), hands it
+//! to the [`Machine`], and starts whatever comes back. Requests under way are futures of this same task, so none waits for
+//! another, and dropping the agent drops them all.
 
 use std::future::Future;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::time::Duration;
 
+use backon::{ExponentialBuilder, Retryable};
+use futures::stream::{FuturesUnordered, Stream, StreamExt, select};
 use tokio::sync::watch;
+use tokio::time::sleep_until;
 
+use crate::admin::readiness::Readiness;
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, Response};
+use crate::drain::eviction::EvictionAnswer;
+use crate::http::BuildError;
+use crate::imds;
+use crate::imds::documents::Identity;
+use crate::interruption::machine::Machine;
 use crate::interruption::record::Status;
-use crate::metrics::Metrics;
+use crate::interruption::{Effect, Input, NodeEvent, PatchAnswer};
+use crate::k8s::api::Api;
+use crate::k8s::metered::metered;
+use crate::k8s::{events, watch as k8s_watch};
+use crate::log;
+use crate::metrics::{Metrics, NodeInfo};
+use crate::monitor::ImdsMonitor;
+use crate::signal::{Observation, SignalSource};
+
+/// One POST of an Event.
+const EVENT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// One agent for one node: a value with its own registry, clients and clock, so that many can run in one process.
 pub struct Agent {
-    config: Config,
-    kube: kube::Client,
+    config: Arc<Config>,
+    client: kube::Client,
+    imds: imds::Client,
     clock: Clock,
     metrics: Arc<Metrics>,
+    readiness: Arc<Readiness>,
     status: watch::Sender<Status>,
 }
 
+/// What a request under way turns into: an answer for the machine, or nothing.
+type Call = Pin<Box<dyn Future<Output = Option<Input>> + Send>>;
+
 impl Agent {
-    /// Puts an agent together. Nothing is read or sent before [`Agent::run`].
-    pub fn new(config: Config, kube: kube::Client, clock: Clock) -> Self {
-        Self { config, kube, clock, metrics: Arc::new(Metrics::new()), status: watch::Sender::new(Status::default()) }
+    /// Puts an agent together. Nothing is read or sent before [`Agent::run`]. Fails only if no HTTP client can be built.
+    pub fn new(config: Config, kube: kube::Client, clock: Clock) -> Result<Self, BuildError> {
+        let status = watch::Sender::new(Status::default());
+        let metrics = Arc::new(Metrics::new(status.subscribe()));
+        let client = metered(&kube, &metrics.api);
+        let imds = imds::Client::new(&config.imds, clock, metrics.imds.clone())?;
+        Ok(Self { config: Arc::new(config), client, imds, clock, metrics, readiness: Arc::default(), status })
     }
 
     /// The agent's own registry.
     pub fn metrics(&self) -> Arc<Metrics> {
         self.metrics.clone()
+    }
+
+    /// Whether the agent could answer a notice now.
+    pub fn readiness(&self) -> Arc<Readiness> {
+        self.readiness.clone()
     }
 
     /// The agent's state, updated after every input.
@@ -37,7 +76,195 @@ impl Agent {
 
     /// Runs until `shutdown` resolves. The node's state is left as it is; it is recorded on the node.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let _ = (&self.config, &self.kube, &self.clock);
-        shutdown.await;
+        let mut shutdown = pin!(shutdown);
+        let mut signals = pin!(self.signals());
+        let mut watches = pin!(self.watches());
+        let mut calls: FuturesUnordered<Call> = FuturesUnordered::new();
+        let mut machine = Machine::new(self.config.clone());
+        let shell = Shell {
+            api: Api::new(self.client.clone(), self.config.node_name.clone()),
+            client: self.client.clone(),
+            config: self.config.clone(),
+            clock: self.clock,
+            metrics: self.metrics.clone(),
+        };
+        let mut node_uid = String::new();
+        loop {
+            let timeout = machine.next_timeout(self.clock.now().instant);
+            let input = tokio::select! {
+                () = &mut shutdown => break,
+                Some(answer) = calls.next() => match answer {
+                    Some(input) => input,
+                    None => continue,
+                },
+                Some(input) = watches.next() => input,
+                Some(observation) = signals.next() => {
+                    self.readiness.imds_answered();
+                    Input::Observed(observation)
+                }
+                () = sleep_until(timeout.unwrap_or(self.clock.now().instant)), if timeout.is_some() => Input::Timeout,
+            };
+            if let Input::Node(node) = &input {
+                node_uid.clone_from(&node.uid);
+            }
+            for effect in machine.handle(self.clock.now(), input) {
+                calls.extend(shell.start(effect, &node_uid));
+            }
+            self.status.send_replace(machine.status());
+        }
+        self.readiness.stopping();
     }
+
+    /// Everything that the platform announces, from one worker that never asks two questions at once.
+    fn signals(&self) -> impl Stream<Item = Observation> + Send + use<> {
+        if self.config.on_spot_interruption == Response::Ignore {
+            return futures::stream::pending().left_stream();
+        }
+        let metrics = self.metrics.imds.clone();
+        let worker = Worker {
+            monitor: ImdsMonitor::new(self.imds.clone(), &self.config.imds, self.clock, metrics, self.config.booted_at),
+            imds: self.imds.clone(),
+            metrics: self.metrics.clone(),
+            node_name: self.config.node_name.clone(),
+            identified: false,
+        };
+        let next = |mut worker: Worker| async move { Some((worker.next().await, worker)) };
+        futures::stream::unfold(worker, next).right_stream()
+    }
+
+    /// The own Node and its pods.
+    fn watches(&self) -> impl Stream<Item = Input> + Send + use<> {
+        let named = |name: &'static str| move |item| (name, item);
+        let node = k8s_watch::node(self.client.clone(), &self.config.node_name).map(named("nodes"));
+        let pods = k8s_watch::pods(self.client.clone(), &self.config.node_name).map(named("pods"));
+        let metrics = self.metrics.clone();
+        select(node, pods).filter_map(move |(resource, item): (&'static str, k8s_watch::WatchItem)| {
+            let input = item.map_err(|error| {
+                metrics.api.watch_restarted(resource);
+                tracing::warn!(resource, %error, "watch broke off, it is opened again");
+            });
+            std::future::ready(input.ok())
+        })
+    }
+}
+
+/// Reads IMDS: signals above all, and the instance's identity once when there is nothing more urgent.
+struct Worker {
+    monitor: ImdsMonitor,
+    imds: imds::Client,
+    metrics: Arc<Metrics>,
+    node_name: String,
+    identified: bool,
+}
+
+impl Worker {
+    async fn next(&mut self) -> Observation {
+        let observation = self.monitor.next().await;
+        if !self.identified && observation.signals.is_empty() {
+            match self.imds.identity().await {
+                Ok(identity) => {
+                    self.identified = true;
+                    self.metrics.set_node_info(node_info(&self.node_name, identity));
+                }
+                Err(error) => tracing::debug!(%error, "the instance's identity is not known yet"),
+            }
+        }
+        observation
+    }
+}
+
+fn node_info(node_name: &str, identity: Identity) -> NodeInfo {
+    NodeInfo {
+        node: node_name.to_owned(),
+        instance_id: identity.instance_id.unwrap_or_default(),
+        instance_type: identity.instance_type.unwrap_or_default(),
+        zone: identity.availability_zone.unwrap_or_default(),
+        region: identity.region.unwrap_or_default(),
+        lifecycle: identity.life_cycle.unwrap_or_default(),
+    }
+}
+
+/// Turns effects into requests, counts and log lines.
+struct Shell {
+    api: Api,
+    client: kube::Client,
+    config: Arc<Config>,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+}
+
+impl Shell {
+    fn start(&self, effect: Effect, node_uid: &str) -> Option<Call> {
+        if let Effect::Record(record) = effect {
+            self.metrics.record(&record);
+            crate::log::record::log(&record);
+            return None;
+        }
+        Some(if self.config.dry_run { rehearse(effect) } else { self.perform(effect, node_uid) })
+    }
+
+    fn perform(&self, effect: Effect, node_uid: &str) -> Call {
+        let (api, metrics) = (self.api.clone(), self.metrics.clone());
+        match effect {
+            Effect::PatchNode { ops, timeout } => {
+                Box::pin(async move { Some(Input::NodePatched(api.patch_node(&ops, timeout).await)) })
+            }
+            Effect::Evict(stop) => Box::pin(async move {
+                let answer = api.evict(&stop).await;
+                metrics.eviction(&answer);
+                Some(Input::Evicted(stop.pod, answer))
+            }),
+            Effect::Delete(stop) => Box::pin(async move {
+                let answer = api.delete(&stop).await;
+                Some(Input::Deleted(stop.pod, answer))
+            }),
+            Effect::MarkDisruption(pod) => Box::pin(async move {
+                if let Err(reason) = api.mark_disruption(&pod).await {
+                    tracing::warn!(%pod, reason, "the pod could not be marked as disrupted");
+                }
+                None
+            }),
+            Effect::Publish(event) => Box::pin(self.publish(&event, node_uid)),
+            Effect::Record(_) => Box::pin(std::future::ready(None)),
+        }
+    }
+
+    /// Events are asked for until they are accepted: their names make a second one harmless.
+    fn publish(&self, event: &NodeEvent, node_uid: &str) -> impl Future<Output = Option<Input>> + Send + use<> {
+        let (client, node) = (self.client.clone(), self.config.node_name.clone());
+        let event = events::node_event(&node, node_uid, event, self.clock.now().wall, &node);
+        let pauses =
+            ExponentialBuilder::default().with_jitter().with_max_delay(Duration::from_secs(10)).with_max_times(6);
+        async move {
+            let attempt = || events::publish(client.clone(), &event, EVENT_TIMEOUT);
+            if let Err(error) = attempt.retry(pauses).sleep(tokio::time::sleep).await {
+                tracing::warn!(%error, reason = event.reason, "an event could not be published");
+            }
+            None
+        }
+    }
+}
+
+/// `--dry-run`: says what would be done and sends nothing.
+fn rehearse(effect: Effect) -> Call {
+    let answer = match effect {
+        Effect::PatchNode { ops, .. } => {
+            tracing::info!(%ops, "dry run: would patch the node");
+            Some(Input::NodePatched(PatchAnswer::DryRun))
+        }
+        Effect::Evict(stop) => {
+            tracing::info!(pod = %stop.pod, grace_seconds = stop.grace_seconds, "dry run: would evict");
+            Some(Input::Evicted(stop.pod, EvictionAnswer::DryRun))
+        }
+        Effect::Delete(stop) => {
+            tracing::info!(pod = %stop.pod, grace_seconds = stop.grace_seconds, "dry run: would delete");
+            Some(Input::Deleted(stop.pod, EvictionAnswer::DryRun))
+        }
+        Effect::Publish(event) => {
+            tracing::info!(reason = event.reason, note = event.note, "dry run: would publish an event");
+            None
+        }
+        Effect::MarkDisruption(_) | Effect::Record(_) => None,
+    };
+    Box::pin(std::future::ready(answer))
 }

@@ -72,10 +72,54 @@ impl Clock {
     }
 }
 
+/// When the kernel booted, by the machine's wall clock; None where `/proc` does not tell.
+pub fn booted_at() -> Option<Timestamp> {
+    boot_time(&std::fs::read_to_string("/proc/stat").ok()?)
+}
+
+/// The `btime` line of `/proc/stat`: seconds since the epoch.
+fn boot_time(stat: &str) -> Option<Timestamp> {
+    let seconds = stat.lines().find_map(|line| line.strip_prefix("btime "))?;
+    Timestamp::from_second(seconds.trim().parse().ok()?).ok()
+}
+
 fn saturating_add(wall: Timestamp, by: Duration) -> Timestamp {
     wall.checked_add(by).unwrap_or(Timestamp::MAX)
 }
 
 fn saturating_sub(wall: Timestamp, by: Duration) -> Timestamp {
     wall.checked_sub(by).unwrap_or(Timestamp::MIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_boot_time_is_one_line_of_proc_stat() {
+        let stat = "cpu  1 2 3\nintr 5\nbtime 1774974744\nprocesses 9\n";
+        assert_eq!(boot_time(stat), Timestamp::from_second(1_774_974_744).ok());
+        assert_eq!(boot_time("cpu 1\n"), None);
+        assert_eq!(boot_time("btime soon\n"), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn wall_time_and_instants_convert_both_ways() {
+        let clock = Clock::anchored("2026-03-31T16:32:24Z".parse().unwrap());
+        let now = clock.now();
+        let later = now.plus(Duration::from_secs(120));
+        assert_eq!(now.instant_of(later.wall), later.instant);
+        assert_eq!(now.wall_of(later.instant), later.wall);
+        assert_eq!(later.instant_of(now.wall), now.instant);
+        tokio::time::advance(Duration::from_secs(120)).await;
+        assert_eq!(clock.now(), later);
+    }
+
+    #[tokio::test]
+    async fn times_beyond_the_clocks_range_are_clamped() {
+        let now = Clock::anchored(Timestamp::UNIX_EPOCH).now();
+        assert!(now.instant_of(Timestamp::MAX) > now.instant);
+        assert!(now.instant_of(Timestamp::MIN) <= now.instant);
+        assert_eq!(Now { wall: Timestamp::MAX, ..now }.plus(Duration::from_secs(1)).wall, Timestamp::MAX);
+    }
 }

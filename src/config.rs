@@ -1,7 +1,16 @@
 //! The validated configuration of one agent.
+//!
+//! [`settings`] lists what can be set and under which names, [`parse`] turns what was given into these values or into one
+//! line that says what is wrong. Below this module nobody reads the environment or sees a string that has to be parsed.
+
+pub mod parse;
+pub mod settings;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
+
+use jiff::Timestamp;
 
 /// What to do when an eviction is still refused at a pod's latest start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +59,8 @@ pub struct ImdsConfig {
 pub struct Config {
     /// Name of the own Node.
     pub node_name: String,
+    /// Where to find the API server outside of a cluster; `None` in a pod.
+    pub kubeconfig: Option<PathBuf>,
     /// Reading IMDS.
     pub imds: ImdsConfig,
     /// Response to a spot interruption notice.
@@ -64,6 +75,8 @@ pub struct Config {
     pub safety_margin: Duration,
     /// Decide and report, change nothing.
     pub dry_run: bool,
+    /// When the kernel booted; a notice older than that belongs to an earlier life of the instance.
+    pub booted_at: Option<Timestamp>,
     /// Where `/metrics`, `/livez`, `/readyz` and `/` are served.
     pub admin_address: SocketAddr,
 }
@@ -73,6 +86,7 @@ impl Config {
     pub fn for_node(node_name: impl Into<String>) -> Self {
         Self {
             node_name: node_name.into(),
+            kubeconfig: None,
             imds: ImdsConfig { endpoint: "http://169.254.169.254".into(), spot_interval: Duration::from_secs(1) },
             on_spot_interruption: Response::Drain,
             taint: TaintConfig { key: "spotwarden/interruption".into(), effect: "NoSchedule".into() },
@@ -80,6 +94,7 @@ impl Config {
             shutdown_tail: Duration::ZERO,
             safety_margin: Duration::from_secs(3),
             dry_run: false,
+            booted_at: None,
             admin_address: SocketAddr::from(([0, 0, 0, 0], 9808)),
         }
     }

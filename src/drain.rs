@@ -1,5 +1,341 @@
 //! The drain: which pods, in which order, with how much grace, and what became of each. Pure.
+//!
+//! Unlike `kubectl drain` it has a deadline, and everything follows from that: each pod's grace is right the first time,
+//! evictions go out in order of least slack, a budget is honoured until the last instant at which the pod can still stop
+//! cleanly, and every pod ends in exactly one [`Outcome`]. Nothing here waits for anything it does not depend on: each
+//! step looks at every pod and asks for whatever is due.
 
 pub mod eviction;
+pub mod grace;
 pub mod outcome;
 pub mod pod;
+mod tracked;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use self::eviction::EvictionAnswer;
+use self::outcome::Outcome;
+use self::pod::{PodRef, PodView};
+use self::tracked::{Action, Terms, Tracked};
+use crate::clock::Now;
+use crate::config::OnBlockedEviction;
+use crate::interruption::record::{PodStatus, Record};
+use crate::interruption::{Effect, Stop};
+use crate::signal::Deadline;
+
+/// Pods that were bound just before the fence show up shortly after it; a node counts as drained only when it stayed
+/// empty for this long.
+const SETTLE: Duration = Duration::from_secs(2);
+
+/// Critical pods wait for the others, but start this long before their latest start: time for a budget to answer.
+const CRITICAL_HEAD_START: Duration = Duration::from_secs(15);
+
+/// A notice first seen past its time leaves an unknown rest. Pods are told at once and may use this much.
+const OVERDUE_WINDOW: Duration = Duration::from_secs(30);
+
+/// What a drain takes from the configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct Policy {
+    /// What to do when an eviction is refused past the pod's latest start.
+    pub on_blocked: OnBlockedEviction,
+    /// How long processes run on after the deadline.
+    pub shutdown_tail: Duration,
+    /// Kept free before the deadline for latencies.
+    pub safety_margin: Duration,
+}
+
+/// The end of a drain.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Finish {
+    /// From the first eviction to the last pod's end, or to the deadline.
+    pub took: Duration,
+    /// Deadline minus the last pod's end, in seconds; none without a deadline.
+    pub slack_seconds: Option<f64>,
+}
+
+/// One drain of one node.
+#[derive(Debug)]
+pub struct Drain {
+    policy: Policy,
+    deadline: Option<Deadline>,
+    started: Instant,
+    pods: BTreeMap<PodRef, Tracked>,
+    last_end: Instant,
+    finish: Option<Finish>,
+}
+
+impl Drain {
+    /// Begins a drain of the pods that are there now.
+    pub fn new(policy: Policy, deadline: Option<Deadline>, pods: impl IntoIterator<Item = PodView>, now: Now) -> Self {
+        let mut drain = Self {
+            policy,
+            deadline: None,
+            started: now.instant,
+            pods: BTreeMap::new(),
+            last_end: now.instant,
+            finish: None,
+        };
+        drain.set_deadline(deadline, now);
+        for pod in pods {
+            drain.pod_seen(pod, now);
+        }
+        drain
+    }
+
+    /// Takes a deadline, or an earlier or more exact one.
+    pub fn set_deadline(&mut self, deadline: Option<Deadline>, now: Now) {
+        let Some(mut deadline) = deadline else { return };
+        if self.deadline.is_none() && deadline.instant <= now.instant {
+            deadline.instant = now.instant + OVERDUE_WINDOW;
+        }
+        let overdue = self.deadline.is_some() && deadline.instant <= now.instant;
+        if !overdue {
+            self.deadline = Some(deadline);
+        }
+    }
+
+    /// How it ended, once it did.
+    pub fn finish(&self) -> Option<&Finish> {
+        self.finish.as_ref()
+    }
+
+    /// A pod as the watch shows it; late arrivals are drained like the others.
+    pub fn pod_seen(&mut self, pod: PodView, now: Now) {
+        if let Some(tracked) = self.pods.get_mut(&pod.id) {
+            tracked.seen(pod, now);
+        } else {
+            self.pods.insert(pod.id.clone(), Tracked::new(pod, now));
+        }
+    }
+
+    /// Replaces the whole picture after a re-list: what is not listed is gone.
+    pub fn relisted(&mut self, pods: &[PodView], now: Now) -> Vec<Effect> {
+        let gone: Vec<PodRef> = self
+            .pods
+            .iter()
+            .filter(|(id, tracked)| tracked.outcome.is_none() && !pods.iter().any(|pod| pod.id == **id))
+            .map(|(id, _)| id.clone())
+            .collect();
+        for pod in pods {
+            self.pod_seen(pod.clone(), now);
+        }
+        gone.iter().filter_map(|id| self.pod_gone(id, now)).collect()
+    }
+
+    /// A pod object is gone.
+    pub fn pod_gone(&mut self, id: &PodRef, now: Now) -> Option<Effect> {
+        let tracked = self.pods.get_mut(id).filter(|tracked| tracked.outcome.is_none())?;
+        let outcome = tracked.outcome_when_gone();
+        self.last_end = now.instant;
+        Some(end(tracked, outcome))
+    }
+
+    /// The answer to an eviction.
+    pub fn evicted(&mut self, id: &PodRef, answer: &EvictionAnswer, now: Now) -> Vec<Effect> {
+        self.answered(id, answer, now, Tracked::evicted)
+    }
+
+    /// The answer to a deletion.
+    pub fn deleted(&mut self, id: &PodRef, answer: &EvictionAnswer, now: Now) -> Vec<Effect> {
+        self.answered(id, answer, now, Tracked::deleted)
+    }
+
+    fn answered(
+        &mut self,
+        id: &PodRef,
+        answer: &EvictionAnswer,
+        now: Now,
+        take: fn(&mut Tracked, &EvictionAnswer, Instant, Terms),
+    ) -> Vec<Effect> {
+        let terms = self.terms();
+        let Some(tracked) = self.pods.get_mut(id).filter(|tracked| tracked.outcome.is_none()) else {
+            return Vec::new();
+        };
+        let blocked = tracked.refusal.is_some();
+        take(tracked, answer, now.instant, terms);
+        let mut effects = Vec::new();
+        if let Some(message) = tracked.refusal.clone().filter(|_| !blocked) {
+            effects.push(Effect::Record(Record::EvictionBlocked { pod: id.clone(), message }));
+        }
+        if let (EvictionAnswer::Accepted | EvictionAnswer::DryRun, Some(granted)) = (answer, tracked.granted()) {
+            effects.push(Effect::Record(Record::StopAccepted {
+                pod: id.clone(),
+                wanted: tracked.view.grace,
+                granted,
+                forced: tracked.forced(),
+            }));
+        }
+        // After a dry run nothing will ever be seen: the plan is the result.
+        if matches!(answer, EvictionAnswer::Gone | EvictionAnswer::DryRun) {
+            effects.extend(self.pod_gone(id, now));
+        }
+        effects
+    }
+
+    /// Everything that is due now, most urgent first.
+    pub fn step(&mut self, now: Now) -> Vec<Effect> {
+        let mut effects = self.settle_unneeded(now);
+        if self.overrun(now) {
+            effects.extend(self.give_up(now));
+        }
+        self.hold_critical(now);
+        let terms = self.terms();
+        let mut due: Vec<&mut Tracked> = self.pods.values_mut().filter(|pod| pod.outcome.is_none()).collect();
+        due.sort_by_key(|pod| (pod.view.critical, pod.latest_start(terms), pod.view.id.uid.clone()));
+        for tracked in due {
+            while let Some(action) = tracked.next_action(now.instant, terms) {
+                effects.push(effect(&tracked.view, action, now.instant, terms));
+            }
+        }
+        effects.extend(self.conclude(now));
+        effects
+    }
+
+    /// When to call [`Drain::step`] again if nothing else happens.
+    pub fn next_timeout(&self, now: Instant) -> Option<Instant> {
+        let terms = self.terms();
+        let pods = self.pods.values().filter_map(|pod| pod.wake(now, terms));
+        let release = self.critical_release();
+        let end = if self.finish.is_some() { None } else { self.end().into_iter().chain(self.settled_at()).min() };
+        pods.chain(release).chain(end).filter(|at| *at > now).min()
+    }
+
+    fn terms(&self) -> Terms {
+        Terms { limit: self.limit(), on_blocked: self.policy.on_blocked }
+    }
+
+    /// When every process must have ended.
+    fn limit(&self) -> Option<Instant> {
+        let end = self.end()?;
+        Some(end.checked_sub(self.policy.safety_margin).unwrap_or(end))
+    }
+
+    /// When the power goes.
+    fn end(&self) -> Option<Instant> {
+        self.deadline.map(|deadline| deadline.instant + self.policy.shutdown_tail)
+    }
+
+    fn overrun(&self, now: Now) -> bool {
+        self.finish.is_none() && self.end().is_some_and(|end| now.instant >= end)
+    }
+
+    /// Pods that are left alone, and pods that ended by themselves.
+    fn settle_unneeded(&mut self, now: Now) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        for tracked in self.pods.values_mut().filter(|pod| pod.outcome.is_none()) {
+            let untouched = tracked.stopping.is_none();
+            match tracked.view.skip() {
+                Some(pod::Skip::Finished) if !untouched => {}
+                Some(pod::Skip::Finished) if now.instant > self.started => {
+                    self.last_end = now.instant;
+                    let outcome = tracked.outcome_when_gone();
+                    effects.push(end(tracked, outcome));
+                }
+                Some(_) => effects.push(end(tracked, Outcome::Skipped)),
+                None => {}
+            }
+        }
+        effects
+    }
+
+    fn give_up(&mut self, now: Now) -> Vec<Effect> {
+        self.last_end = now.instant;
+        self.pods
+            .values_mut()
+            .filter(|pod| pod.outcome.is_none())
+            .map(|tracked| end(tracked, Outcome::Unfinished))
+            .collect()
+    }
+
+    fn hold_critical(&mut self, now: Now) {
+        let others_left = self.pods.values().any(|pod| pod.outcome.is_none() && !pod.view.critical);
+        let terms = self.terms();
+        for pod in self.pods.values_mut().filter(|pod| pod.view.critical) {
+            let released = pod.latest_start(terms).is_some_and(|latest| now.instant + CRITICAL_HEAD_START >= latest);
+            pod.held = others_left && !released;
+        }
+    }
+
+    fn critical_release(&self) -> Option<Instant> {
+        let terms = self.terms();
+        self.pods
+            .values()
+            .filter(|pod| pod.held && pod.outcome.is_none())
+            .filter_map(|pod| pod.latest_start(terms)?.checked_sub(CRITICAL_HEAD_START))
+            .min()
+    }
+
+    /// When the node will have been empty for long enough.
+    fn settled_at(&self) -> Option<Instant> {
+        let empty = self.pods.values().all(|pod| pod.outcome.is_some());
+        empty.then(|| self.last_end.max(self.started) + SETTLE)
+    }
+
+    fn conclude(&mut self, now: Now) -> Option<Effect> {
+        if self.finish.is_some() {
+            return None;
+        }
+        let settled = self.settled_at().is_some_and(|at| now.instant >= at);
+        if !settled && !self.overrun(now) {
+            return None;
+        }
+        let took = self.last_end.saturating_duration_since(self.started);
+        let slack_seconds = self.end().map(|end| signed_seconds(end, self.last_end));
+        self.finish = Some(Finish { took, slack_seconds });
+        Some(Effect::Record(Record::DrainFinished { took, slack_seconds, outcomes: self.outcomes() }))
+    }
+
+    /// Number of pods by outcome, in the order of [`Outcome::ALL`].
+    pub fn outcomes(&self) -> [u32; 5] {
+        Outcome::ALL.map(|outcome| {
+            u32::try_from(self.pods.values().filter(|pod| pod.outcome == Some(outcome)).count()).unwrap_or(u32::MAX)
+        })
+    }
+
+    /// Pods still to go, and pods left alone.
+    pub fn counts(&self) -> (usize, usize) {
+        let skipped = self.pods.values().filter(|pod| pod.view.skip().is_some()).count();
+        (self.pods.len() - skipped, skipped)
+    }
+
+    /// The state of every pod, for people.
+    pub fn pods(&self) -> Vec<PodStatus> {
+        self.pods
+            .values()
+            .map(|pod| PodStatus {
+                id: pod.view.id.clone(),
+                phase: pod.phase(),
+                outcome: pod.outcome,
+                wanted: pod.view.grace,
+                granted: pod.granted(),
+                blocked: pod.refusal.clone(),
+            })
+            .collect()
+    }
+}
+
+fn signed_seconds(end: Instant, at: Instant) -> f64 {
+    if end >= at { (end - at).as_secs_f64() } else { -(at - end).as_secs_f64() }
+}
+
+fn end(tracked: &mut Tracked, outcome: Outcome) -> Effect {
+    tracked.outcome = Some(outcome);
+    Effect::Record(Record::PodEnded {
+        pod: tracked.view.id.clone(),
+        outcome,
+        wanted: tracked.view.grace,
+        granted: tracked.granted(),
+    })
+}
+
+fn effect(view: &PodView, action: Action, now: Instant, terms: Terms) -> Effect {
+    let stop = |grace_seconds| Stop { pod: view.id.clone(), grace_seconds, timeout: tracked::call_timeout(now, terms) };
+    match action {
+        Action::Evict(grace) => Effect::Evict(stop(grace)),
+        Action::Delete(grace) => Effect::Delete(stop(grace)),
+        Action::Mark => Effect::MarkDisruption(view.id.clone()),
+    }
+}

@@ -3,5 +3,6 @@
 
 pub mod apiserver;
 pub mod gateway;
+pub mod imds;
 pub mod kubelet;
 pub mod objects;

@@ -1,1 +1,458 @@
-//! The machine.
+//! The machine that owns the agent's whole state: `handle(now, input) → effects`, `next_timeout`.
+//!
+//! It is level-triggered: an observation says what the platform announces now, the node and pod views say how the cluster
+//! looks now, and the machine acts on the difference. A repeated observation changes nothing; a restarted agent reaches
+//! the same state from the first observation and the node's own annotation.
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod world;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::fence::{self, Part};
+use super::record::{Pending, Record, Status};
+use super::state::{State, VERSION};
+use super::{Effect, Input, NodeEvent, PatchAnswer};
+use crate::clock::Now;
+use crate::config::{Config, Response};
+use crate::drain::pod::{PodRef, PodView};
+use crate::drain::{Drain, Policy};
+use crate::k8s::node::NodeView;
+use crate::signal::{Action, Deadline, Kind, Observation, Signal};
+
+/// How long a notice waits for the first view of the own Node, which alone tells whether the notice is news. Past this
+/// the node is taken for unmarked, since a late drain is worse than a notice counted twice.
+const NODE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Pauses between attempts to set the fence: short, since every second leaves the node open to new pods.
+const FENCE_PAUSE: Duration = Duration::from_millis(250);
+const FENCE_LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// Guards that moved are rebuilt at once; a node that is rewritten this often in a row gets a pause.
+const FENCE_QUICK_RETRIES: u32 = 5;
+/// One PATCH; far above any healthy API server, far below the time that is left.
+const FENCE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// What is coming, and how far the response is.
+#[derive(Debug)]
+struct Interruption {
+    signal: Signal,
+    read_at: Instant,
+    first_seen: Now,
+    boot_id: Option<String>,
+}
+
+/// How far the fence is.
+#[derive(Debug, Default)]
+struct Fence {
+    /// Parts still to be set; empty when done.
+    wanted: Vec<Part>,
+    /// The parts of the patch under way, and the Node it was made for.
+    in_flight: Option<(Vec<Part>, NodeView)>,
+    /// After a refusal the parts go one by one, so that only what is refused is left out.
+    one_by_one: bool,
+    refused: Vec<Part>,
+    failures: u32,
+    quick_retries: u32,
+    retry_at: Option<Instant>,
+    last_failure: Option<String>,
+    /// Taken up from the annotation: what is found in place was set and reported by an agent before this one.
+    resumed: bool,
+    done: bool,
+}
+
+/// The decision maker of one agent.
+#[derive(Debug)]
+pub struct Machine {
+    config: Arc<Config>,
+    node: Option<NodeView>,
+    pods: Option<BTreeMap<PodRef, PodView>>,
+    /// A notice that was read before the own Node was.
+    early: Option<(Signal, Instant)>,
+    pending: Option<Interruption>,
+    fence: Fence,
+    drain: Option<Drain>,
+    announced_end: bool,
+}
+
+impl Machine {
+    /// A machine that knows nothing yet.
+    pub fn new(config: Arc<Config>) -> Self {
+        Self {
+            config,
+            node: None,
+            pods: None,
+            early: None,
+            pending: None,
+            fence: Fence::default(),
+            drain: None,
+            announced_end: false,
+        }
+    }
+
+    /// Takes one input and says what to do about it, most urgent first.
+    pub fn handle(&mut self, now: Now, input: Input) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        match input {
+            Input::Observed(observation) => self.observed(observation, now, &mut effects),
+            Input::Node(node) => self.node_seen(node, now, &mut effects),
+            Input::Pods(pods) => self.relisted(pods, now, &mut effects),
+            Input::Pod(pod) => self.pod_seen(pod, now),
+            Input::PodGone(id) => self.pod_gone(&id, now, &mut effects),
+            Input::NodePatched(answer) => self.node_patched(answer, now, &mut effects),
+            Input::Evicted(id, answer) => {
+                effects.extend(self.drain.iter_mut().flat_map(|drain| drain.evicted(&id, &answer, now)));
+            }
+            Input::Deleted(id, answer) => {
+                effects.extend(self.drain.iter_mut().flat_map(|drain| drain.deleted(&id, &answer, now)));
+            }
+            Input::Timeout => {}
+        }
+        self.advance(now, &mut effects);
+        effects
+    }
+
+    /// When to feed [`Input::Timeout`] if nothing else happens.
+    pub fn next_timeout(&self, now: Instant) -> Option<Instant> {
+        let early = self.early.as_ref().map(|(_, read_at)| *read_at + NODE_PATIENCE);
+        let fence = self.fence.retry_at.filter(|_| self.fence.in_flight.is_none());
+        let drain = self.drain.as_ref().and_then(|drain| drain.next_timeout(now));
+        [early, fence, drain].into_iter().flatten().min()
+    }
+
+    /// A copy of the state for people and gauges.
+    pub fn status(&self) -> Status {
+        Status {
+            pending: self.pending.as_ref().map(|pending| Pending {
+                kind: pending.signal.kind,
+                action: pending.signal.action,
+                deadline: pending.signal.deadline,
+                first_seen: pending.first_seen.wall,
+            }),
+            fenced: self.fence.done,
+            node_seen: self.node.is_some(),
+            pods: self.drain.as_ref().map(Drain::pods).unwrap_or_default(),
+            drained: self.drain.as_ref().is_some_and(|drain| drain.finish().is_some()),
+            slack_seconds: self.drain.as_ref().and_then(|drain| drain.finish()?.slack_seconds),
+        }
+    }
+
+    fn observed(&mut self, observation: Observation, now: Now, effects: &mut Vec<Effect>) {
+        // A spot notice is not withdrawn in normal operation: an empty level after a notice is noise, not an all-clear.
+        for signal in observation.signals {
+            match &mut self.pending {
+                Some(pending) if pending.signal.id == signal.id => {
+                    if earlier_or_same(pending.signal.deadline, signal.deadline) {
+                        pending.signal.deadline = signal.deadline;
+                        if let Some(drain) = &mut self.drain {
+                            drain.set_deadline(signal.deadline, now);
+                        }
+                    }
+                }
+                Some(_) => {}
+                None if self.node.is_none() => {
+                    self.early.get_or_insert((signal, now.instant));
+                }
+                None => self.begin(signal, now.instant, now, effects),
+            }
+        }
+    }
+
+    /// A notice that is news.
+    fn begin(&mut self, signal: Signal, read_at: Instant, now: Now, effects: &mut Vec<Effect>) {
+        let response = self.response(signal.kind);
+        effects.push(Effect::Record(Record::NoticeSeen {
+            kind: signal.kind,
+            action: signal.action,
+            deadline: signal.deadline,
+        }));
+        self.fence.wanted = fence::parts(response).to_vec();
+        let boot_id = self.node.as_ref().and_then(|node| node.boot_id.clone());
+        self.pending = Some(Interruption { signal, read_at, first_seen: now, boot_id });
+    }
+
+    fn response(&self, kind: Kind) -> Response {
+        match kind {
+            Kind::SpotInterruption => self.config.on_spot_interruption,
+            // Not polled yet, so never observed.
+            Kind::RebalanceRecommendation | Kind::ScheduledEvent | Kind::AsgTermination => Response::Observe,
+        }
+    }
+
+    fn node_seen(&mut self, node: NodeView, now: Now, effects: &mut Vec<Effect>) {
+        let first = self.node.is_none();
+        if first && self.pending.is_none() {
+            self.resume(&node, now, effects);
+        }
+        self.node = Some(node);
+    }
+
+    /// The first look at the own Node: an annotation there means that an agent before this one was at work.
+    fn resume(&mut self, node: &NodeView, now: Now, effects: &mut Vec<Effect>) {
+        let Some(text) = fence::state_text(node) else { return };
+        let state = match State::parse(text) {
+            Ok(state) => state,
+            Err(error) => {
+                effects.push(Effect::Record(Record::StateUnreadable { reason: error.to_string() }));
+                return;
+            }
+        };
+        if state.boot_id.is_some() && node.boot_id.is_some() && state.boot_id != node.boot_id {
+            // The instance that the notice was about has ended; this is a later life of the node.
+            return;
+        }
+        let deadline = state.deadline.map(|wall| Deadline { instant: now.instant_of(wall), wall });
+        effects.push(Effect::Record(Record::Resumed { kind: state.kind, deadline }));
+        self.fence.wanted = fence::parts(self.response(state.kind)).to_vec();
+        self.fence.resumed = true;
+        self.pending = Some(Interruption {
+            signal: Signal { kind: state.kind, id: state.id, action: state.action, deadline },
+            read_at: now.instant,
+            first_seen: Now { instant: now.instant, wall: state.first_seen },
+            boot_id: state.boot_id,
+        });
+    }
+
+    fn relisted(&mut self, pods: Vec<PodView>, now: Now, effects: &mut Vec<Effect>) {
+        if let Some(drain) = &mut self.drain {
+            effects.extend(drain.relisted(&pods, now));
+        }
+        self.pods = Some(pods.into_iter().map(|pod| (pod.id.clone(), pod)).collect());
+    }
+
+    fn pod_seen(&mut self, pod: PodView, now: Now) {
+        if let Some(drain) = &mut self.drain {
+            drain.pod_seen(pod.clone(), now);
+        }
+        if let Some(pods) = &mut self.pods {
+            pods.insert(pod.id.clone(), pod);
+        }
+    }
+
+    fn pod_gone(&mut self, id: &PodRef, now: Now, effects: &mut Vec<Effect>) {
+        if let Some(pods) = &mut self.pods {
+            pods.remove(id);
+        }
+        effects.extend(self.drain.as_mut().and_then(|drain| drain.pod_gone(id, now)));
+    }
+
+    /// Everything that has become due, whatever the input was.
+    fn advance(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        self.take_up_early(now, effects);
+        let Some(pending) = &self.pending else { return };
+        let announcement = self.announcement(pending);
+        let fresh = effects.iter().any(|effect| matches!(effect, Effect::Record(Record::NoticeSeen { .. })));
+        self.advance_fence(now, effects);
+        self.start_drain(now, effects);
+        if let Some(drain) = &mut self.drain {
+            effects.extend(drain.step(now));
+        }
+        if fresh {
+            effects.push(Effect::Publish(announcement));
+        }
+        self.announce_end(effects);
+    }
+
+    fn take_up_early(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let due = |read_at: Instant| self.node.is_some() || now.instant >= read_at + NODE_PATIENCE;
+        let Some((signal, read_at)) = self.early.take_if(|(_, read_at)| due(*read_at)) else { return };
+        match &mut self.pending {
+            // The annotation knew of it; what the platform says now is the more exact deadline.
+            Some(pending) if pending.signal.id == signal.id => {
+                if earlier_or_same(pending.signal.deadline, signal.deadline) {
+                    pending.signal.deadline = signal.deadline;
+                }
+            }
+            Some(_) => {}
+            None => self.begin(signal, read_at, now, effects),
+        }
+    }
+
+    fn advance_fence(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        if self.fence.done || self.fence.in_flight.is_some() || self.fence.retry_at.is_some_and(|at| now.instant < at) {
+            return;
+        }
+        let (Some(pending), Some(node)) = (&self.pending, &self.node) else { return };
+        if self.fence.wanted.is_empty() {
+            return;
+        }
+        let response = self.response(pending.signal.kind);
+        let taint = fence::taint(&self.config.taint, pending.signal.kind, response);
+        let state = self.state(pending, node, response, &taint);
+        let at_once = if self.fence.one_by_one { 1 } else { usize::MAX };
+        let parts: Vec<Part> = self.fence.wanted.iter().copied().take(at_once).collect();
+        let ops = fence::patch(node, &parts, &taint, &state);
+        self.fence.retry_at = None;
+        if ops.is_empty() {
+            self.fence.wanted.retain(|part| !parts.contains(part));
+            self.fence_progress(now, effects);
+            return self.advance_fence(now, effects);
+        }
+        self.fence.resumed = false;
+        self.fence.in_flight = Some((parts, node.clone()));
+        // Ahead of everything that was decided in the same step.
+        effects.insert(0, Effect::PatchNode { ops: ops.into(), timeout: FENCE_TIMEOUT });
+    }
+
+    /// The annotation to write. One that an earlier attempt left (its answer was lost) already says what is ours.
+    fn state(&self, pending: &Interruption, node: &NodeView, response: Response, taint: &serde_json::Value) -> State {
+        let written = fence::state_text(node).and_then(|text| State::parse(text).ok());
+        if let Some(state) = written.filter(|state| state.id == pending.signal.id && state.boot_id == pending.boot_id) {
+            return state;
+        }
+        State {
+            version: VERSION,
+            kind: pending.signal.kind,
+            action: pending.signal.action,
+            id: pending.signal.id.clone(),
+            deadline: pending.signal.deadline.map(|deadline| deadline.wall),
+            first_seen: pending.first_seen.wall,
+            boot_id: pending.boot_id.clone(),
+            marks: fence::marks(node, fence::parts(response), taint),
+        }
+    }
+
+    fn node_patched(&mut self, answer: PatchAnswer, now: Now, effects: &mut Vec<Effect>) {
+        let Some((parts, before)) = self.fence.in_flight.take() else { return };
+        match answer {
+            PatchAnswer::Applied(node) => {
+                self.node = Some(node);
+                self.fence.wanted.retain(|part| !parts.contains(part));
+            }
+            PatchAnswer::DryRun => self.fence.wanted.clear(),
+            PatchAnswer::Refused { status, message, fresh } => {
+                self.fence_refused(parts, &before, fresh, &format!("{status} {message}"), now, effects);
+            }
+            PatchAnswer::Failed(reason) => self.fence_failed(reason, now, effects),
+        }
+        self.fence_progress(now, effects);
+    }
+
+    fn fence_refused(
+        &mut self,
+        parts: Vec<Part>,
+        before: &NodeView,
+        fresh: Option<NodeView>,
+        reason: &str,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(fresh) = fresh else { return self.fence_failed(reason.to_owned(), now, effects) };
+        let moved = fence::guards_moved(before, &fresh);
+        self.node = Some(fresh);
+        if moved {
+            self.fence.quick_retries += 1;
+            if self.fence.quick_retries > FENCE_QUICK_RETRIES {
+                self.fence_failed(reason.to_owned(), now, effects);
+            }
+            return;
+        }
+        if let [part] = parts.as_slice() {
+            self.fence.wanted.retain(|wanted| wanted != part);
+            if !self.fence.refused.contains(part) {
+                self.fence.refused.push(*part);
+            }
+        } else {
+            // Which part was meant is not said in a form to rely on; ask for each alone.
+            self.fence.one_by_one = true;
+        }
+    }
+
+    fn fence_failed(&mut self, reason: String, now: Now, effects: &mut Vec<Effect>) {
+        self.fence.failures += 1;
+        let pause = FENCE_PAUSE * 2_u32.saturating_pow(self.fence.failures.min(8) - 1);
+        self.fence.retry_at = Some(now.instant + pause.min(FENCE_LONGEST_PAUSE));
+        if self.fence.last_failure.as_ref() != Some(&reason) {
+            effects.push(Effect::Record(Record::FenceFailed { reason: reason.clone() }));
+            self.fence.last_failure = Some(reason);
+        }
+    }
+
+    fn fence_progress(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        if self.fence.done || !self.fence.wanted.is_empty() {
+            return;
+        }
+        let Some(pending) = &self.pending else { return };
+        self.fence.done = true;
+        if self.fence.resumed {
+            return;
+        }
+        let refused: Vec<&'static str> = self.fence.refused.iter().map(|part| part.as_str()).collect();
+        let note = if refused.is_empty() {
+            "no new pods are scheduled here".to_owned()
+        } else {
+            format!("the API server refused: {}", refused.join(", "))
+        };
+        effects.push(Effect::Publish(self.event("Fenced", note, !refused.is_empty())));
+        effects.push(Effect::Record(Record::Fenced { after: now.instant - pending.read_at, refused }));
+    }
+
+    fn start_drain(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let (Some(pending), Some(pods)) = (&self.pending, &self.pods) else { return };
+        if self.drain.is_some() || self.response(pending.signal.kind) < Response::Drain {
+            return;
+        }
+        if pending.signal.action == Action::Hibernate {
+            if !self.announced_end {
+                self.announced_end = true;
+                effects.push(Effect::Record(Record::NotDrained { reason: "a hibernation begins with its notice" }));
+            }
+            return;
+        }
+        let policy = Policy {
+            on_blocked: self.config.on_blocked_eviction,
+            shutdown_tail: self.config.shutdown_tail,
+            safety_margin: self.config.safety_margin,
+        };
+        let drain = Drain::new(policy, pending.signal.deadline, pods.values().cloned(), now);
+        let (to_go, skipped) = drain.counts();
+        effects.push(Effect::Record(Record::DrainStarted { pods: to_go, skipped }));
+        let note = format!("{to_go} pods to evict, {skipped} left alone");
+        self.drain = Some(drain);
+        effects.push(Effect::Publish(self.event("DrainStarted", note, false)));
+    }
+
+    fn announce_end(&mut self, effects: &mut Vec<Effect>) {
+        let Some(drain) = &self.drain else { return };
+        let Some(finish) = drain.finish().filter(|_| !self.announced_end) else { return };
+        let [graceful, shortened, forced, unfinished, skipped] = drain.outcomes();
+        let slack =
+            finish.slack_seconds.map_or_else(String::new, |slack| format!(", {slack:.1} s before the deadline"));
+        let note = format!(
+            "{graceful} graceful, {shortened} shortened, {forced} forced, {unfinished} unfinished, {skipped} left \
+             alone{slack}"
+        );
+        self.announced_end = true;
+        let reason = if unfinished == 0 { "DrainFinished" } else { "DrainIncomplete" };
+        effects.push(Effect::Publish(self.event(reason, note, unfinished > 0)));
+    }
+
+    fn announcement(&self, pending: &Interruption) -> NodeEvent {
+        let when = pending.signal.deadline.map_or_else(String::new, |deadline| format!(" at {}", deadline.wall));
+        let note = format!("EC2 will {} this instance{when}", pending.signal.action.as_str());
+        self.event(pending.signal.kind.event_reason(), note, true)
+    }
+
+    /// One announcement has one Event per reason: its key is the same in every agent that ever sees the announcement.
+    fn event(&self, reason: &'static str, note: String, warning: bool) -> NodeEvent {
+        let (id, boot) = self
+            .pending
+            .as_ref()
+            .map_or(("", ""), |pending| (pending.signal.id.as_str(), pending.boot_id.as_deref().unwrap_or("")));
+        NodeEvent { key: format!("{id}/{boot}/{reason}"), reason, note, warning }
+    }
+}
+
+/// Whether `new` may replace `old`: an earlier time always, the same time because it may be known more exactly now.
+fn earlier_or_same(old: Option<Deadline>, new: Option<Deadline>) -> bool {
+    match (old, new) {
+        (_, None) => false,
+        (None, Some(_)) => true,
+        (Some(old), Some(new)) => new.wall <= old.wall,
+    }
+}

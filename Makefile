@@ -1,0 +1,61 @@
+# Needs Rust (rustup), Go, a C compiler and make; everything else is fetched from package registries, pinned.
+# CARGO_TARGET_DIR is honoured. Targets run one after the other: two cargo builds at once only fight over the cores.
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+
+CARGO ?= cargo
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+MACHINE := $(shell uname -m)
+MUSL := $(MACHINE)-unknown-linux-musl
+# The folder's name is the one that container builds give the architecture.
+ARCH := $(patsubst aarch64,arm64,$(patsubst x86_64,amd64,$(MACHINE)))
+
+# ring and psm hold C and assembly. Without musl-gcc the machine's own compiler does: they use no libc beyond headers.
+CC_VARIABLE := CC_$(subst -,_,$(MUSL))
+ifeq ($(origin $(CC_VARIABLE)),undefined)
+ifeq ($(shell command -v musl-gcc),)
+export $(CC_VARIABLE) := cc
+endif
+endif
+
+.PHONY: help
+help: ## Say what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: test
+test: control-plane ## All tests: units, simulated world, real binary, real Kubernetes API server
+	$(CARGO) test --locked
+
+.PHONY: control-plane
+control-plane: ## Build etcd, kube-apiserver and kube-controller-manager once (or take KUBEBUILDER_ASSETS)
+	@folder=$$(tests/controlplane/build.sh); echo "control plane of the tests: $$folder"
+
+.PHONY: bench
+bench: ## Measure latency, API calls, memory and CPU of the release binary
+	$(CARGO) bench --locked --bench '*'
+
+.PHONY: fmt
+fmt: ## Format the sources
+	$(CARGO) fmt --all
+
+.PHONY: lint
+lint: ## Formatting, clippy and documentation, warnings being errors
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
+
+.PHONY: release
+release: musl-target ## Build the static binary into dist/
+	$(CARGO) build --locked --release --target $(MUSL)
+	install -D -m 0755 $(TARGET_DIR)/$(MUSL)/release/spotwarden dist/$(ARCH)/spotwarden
+	@ls -l dist/$(ARCH)/spotwarden
+
+.PHONY: musl-target
+musl-target:
+	@rustup target list --installed | grep -qx $(MUSL) || rustup target add $(MUSL)
+
+.PHONY: ci
+ci: ## What CI runs
+	bash .ci/run

@@ -1,0 +1,200 @@
+//! The command line: from arguments and environment to a command with validated settings.
+//!
+//! The flags of `run` are made from the table in [`crate::config::settings`], so that a setting has one name, one
+//! variable and one sentence of help. A wrong invocation ends with one line and the exit code 64 (`EX_USAGE` of BSD's
+//! `sysexits`); 1 is kept for a run that failed.
+
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{Arg, ArgMatches, Args as _, Command as Clap, FromArgMatches as _};
+
+use crate::config::parse::{ConfigError, RunConfig, run_config};
+use crate::config::settings::{Environment, SETTINGS, Setting};
+use crate::simulate;
+
+/// Exit code of a wrong invocation.
+pub const USAGE: u8 = 64;
+
+/// What to do.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// Be the agent.
+    Run(Box<RunConfig>),
+    /// Show a world in a box.
+    Simulate(simulate::Args),
+}
+
+/// Why no command comes out of the command line.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// Help or the version was asked for.
+    #[error("{0}")]
+    Shown(clap::Error),
+    /// The arguments cannot be understood.
+    #[error("{0}")]
+    Usage(String),
+    /// A setting cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+}
+
+impl CliError {
+    /// Tells the person at the terminal, and gives the exit code.
+    pub fn report(&self) -> ExitCode {
+        // Nothing can be done about a terminal that is gone.
+        match self {
+            Self::Shown(text) => {
+                _ = text.print();
+                ExitCode::SUCCESS
+            }
+            Self::Usage(_) | Self::Config(_) => {
+                _ = writeln!(std::io::stderr(), "spotwarden: {self}");
+                ExitCode::from(USAGE)
+            }
+        }
+    }
+}
+
+/// The process' environment.
+pub fn process_environment() -> Environment {
+    let lossy = |text: OsString| text.to_string_lossy().into_owned();
+    std::env::vars_os().map(|(name, value)| (lossy(name), lossy(value))).collect()
+}
+
+/// Understands a command line, the program's name first. Settings are checked too: a command that comes out can start.
+pub fn parse<I, T>(arguments: I, env: &Environment) -> Result<Command, CliError>
+where
+    I: IntoIterator<Item = T>,
+    T: Into<OsString> + Clone,
+{
+    let matches = clap().try_get_matches_from(arguments).map_err(refusal)?;
+    match matches.subcommand() {
+        Some(("simulate", matches)) => {
+            Ok(Command::Simulate(simulate::Args::from_arg_matches(matches).map_err(refusal)?))
+        }
+        Some((_, matches)) => Ok(Command::Run(Box::new(run_config(&|flag| given(matches, flag), env)?))),
+        None => Err(CliError::Usage("no command given; use one of run, simulate".into())),
+    }
+}
+
+fn given(matches: &ArgMatches, flag: &str) -> Option<String> {
+    matches.get_one::<String>(flag).cloned()
+}
+
+fn clap() -> Clap {
+    let run = Clap::new("run").about("Look after this node: fence and drain it when an interruption is announced");
+    let simulate = simulate::Args::augment_args(Clap::new("simulate"))
+        .about("Run the agent against a simulated node, cluster and metadata service");
+    Clap::new("spotwarden")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about(env!("CARGO_PKG_DESCRIPTION"))
+        .disable_help_subcommand(true)
+        .subcommand(run.args(SETTINGS.iter().map(argument)))
+        .subcommand(simulate)
+}
+
+fn argument(setting: &Setting) -> Arg {
+    let default = setting.default.map(|default| format!(" [default: {default}]")).unwrap_or_default();
+    let help = format!("{} [env: {}]{default}", setting.help, setting.env);
+    let argument = Arg::new(setting.flag).long(setting.flag).value_name(setting.value_name).help(help);
+    match setting.default {
+        // A switch may stand alone; a value has to be attached, or it would swallow what follows.
+        Some("false") => argument.num_args(0..=1).require_equals(true).default_missing_value("true"),
+        _ => argument,
+    }
+}
+
+/// Brings the parser's words on one line, without its usage summary.
+fn refusal(error: clap::Error) -> CliError {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        return CliError::Shown(error);
+    }
+    let text = error.render().to_string();
+    let words: Vec<_> = text
+        .lines()
+        .map(str::trim)
+        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"))
+        .filter(|line| !line.is_empty())
+        .collect();
+    let line = words.join("; ");
+    CliError::Usage(format!("{}; see --help", line.strip_prefix("error: ").unwrap_or(&line)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rstest::rstest;
+
+    use super::*;
+
+    fn cli(arguments: &[&str]) -> Result<Command, CliError> {
+        let env = [("NODE_NAME", "n1"), ("SPOTWARDEN_SHUTDOWN_TAIL", "20s")].into_iter().collect();
+        parse(["spotwarden"].iter().chain(arguments), &env)
+    }
+
+    fn run(arguments: &[&str]) -> RunConfig {
+        match cli(arguments) {
+            Ok(Command::Run(config)) => *config,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_parser_is_consistent() {
+        clap().debug_assert();
+    }
+
+    #[test]
+    fn flags_and_variables_reach_the_configuration() {
+        let config = run(&["run", "--safety-margin", "5s", "--taint-effect=PreferNoSchedule"]);
+        assert_eq!(config.agent.node_name, "n1");
+        assert_eq!(config.agent.safety_margin, Duration::from_secs(5));
+        assert_eq!(config.agent.taint.effect, "PreferNoSchedule");
+        assert_eq!(config.agent.shutdown_tail, Duration::from_secs(20));
+    }
+
+    #[rstest]
+    #[case(&["run"], false)]
+    #[case(&["run", "--dry-run"], true)]
+    #[case(&["run", "--dry-run", "--node-name", "n2"], true)]
+    #[case(&["run", "--dry-run=false"], false)]
+    fn dry_run_is_a_switch(#[case] arguments: &[&str], #[case] expected: bool) {
+        assert_eq!(run(arguments).agent.dry_run, expected);
+    }
+
+    #[rstest]
+    #[case(&["run", "--safety-margn", "5s"], "unexpected argument '--safety-margn' found; tip: a similar argument")]
+    #[case(&["rum"], "unrecognized subcommand 'rum'; tip: a similar subcommand exists: 'run'")]
+    #[case(&["run", "--taint-key"], "a value is required for '--taint-key <KEY>' but none was supplied")]
+    #[case(&["run", "--taint-key", "a", "--taint-key", "b"], "the argument '--taint-key <KEY>' cannot be used multiple")]
+    #[case(&["run", "stray"], "unexpected argument 'stray' found")]
+    #[case(&[], "no command given; use one of run, simulate")]
+    #[case(&["run", "--safety-margin", "5"], "--safety-margin is `5`, which is not a duration")]
+    fn a_wrong_invocation_ends_with_one_line(#[case] arguments: &[&str], #[case] expected: &str) {
+        let error = cli(arguments).unwrap_err();
+        assert!(!matches!(error, CliError::Shown(_)));
+        let message = error.to_string();
+        assert!(message.starts_with(expected) && message.lines().count() == 1, "{message}");
+    }
+
+    #[test]
+    fn help_names_every_flag_with_its_variable() {
+        let help = cli(&["run", "--help"]).unwrap_err();
+        assert!(matches!(help, CliError::Shown(_)));
+        let help = help.to_string();
+        for setting in SETTINGS {
+            assert!(help.contains(&format!("--{}", setting.flag)), "{help}");
+            assert!(help.contains(&format!("[env: {}]", setting.env)), "{help}");
+        }
+    }
+
+    #[test]
+    fn a_simulation_needs_no_settings() {
+        let env = [("SPOTWARDEN_TYPO", "1")].into_iter().collect();
+        assert!(matches!(parse(["spotwarden", "simulate"], &env), Ok(Command::Simulate(_))));
+    }
+}

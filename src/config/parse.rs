@@ -1,0 +1,308 @@
+//! From what was given to a validated [`Config`], or to the one line that stops the start.
+//!
+//! Pure: the command line and the environment come in as values. Every check is made here, so that nothing can turn out
+//! to be wrong when a notice arrives.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+
+use super::settings::{Environment, SETTINGS, UnknownVariable, refuse_unknown};
+use super::{Config, ImdsConfig, OnBlockedEviction, Response, TaintConfig};
+use crate::log::{LogConfig, LogFilter, LogFormat};
+
+/// Base URL of the metadata service over IPv4 and over IPv6 (EC2 user guide, "Instance metadata and user data").
+const IMDS_IPV4: &str = "http://169.254.169.254";
+const IMDS_IPV6: &str = "http://[fd00:ec2::254]";
+
+/// A notice leaves two minutes; a margin of half of it can only be a mistake.
+const MAX_SAFETY_MARGIN: Duration = Duration::from_mins(1);
+/// EC2 forces an instance off after a few minutes at most.
+const MAX_SHUTDOWN_TAIL: Duration = Duration::from_mins(10);
+/// More often is load without gain, more seldom eats the two minutes.
+const POLL_RANGE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// Of a refused value, no more than this is repeated.
+const MAX_SHOWN: usize = 100;
+
+/// What `run` was asked to do.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunConfig {
+    /// The agent's.
+    pub agent: Config,
+    /// The log's.
+    pub log: LogConfig,
+}
+
+/// Why the start is refused: which setting, why, and what would be valid. One line.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// A setting without which nothing works is not given.
+    #[error("{name} is not set: {remedy}")]
+    Missing {
+        /// Flag and variable.
+        name: &'static str,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// A value cannot be used.
+    #[error("{name} is `{value}`, which {why}; {valid}")]
+    Invalid {
+        /// The flag or variable that it came from.
+        name: String,
+        /// The value, shortened.
+        value: String,
+        /// What is wrong with it.
+        why: String,
+        /// What would be valid.
+        valid: String,
+    },
+    /// A variable that belongs to no setting.
+    #[error(transparent)]
+    Unknown(#[from] UnknownVariable),
+}
+
+/// A value and where it came from.
+#[derive(Clone, Debug)]
+struct Given {
+    name: String,
+    value: String,
+}
+
+impl Given {
+    fn refuse(&self, why: impl Into<String>, valid: impl Into<String>) -> ConfigError {
+        let value = shown(&self.value);
+        ConfigError::Invalid { name: self.name.clone(), value, why: why.into(), valid: valid.into() }
+    }
+}
+
+/// A value made fit for one line.
+fn shown(value: &str) -> String {
+    let mut text: String = value.chars().take(MAX_SHOWN).flat_map(char::escape_debug).collect();
+    if value.chars().count() > MAX_SHOWN {
+        text.push('…');
+    }
+    text
+}
+
+/// Reads every setting: `flags` tells the value of a flag that was given, by its name without dashes.
+pub fn run_config(flags: &dyn Fn(&str) -> Option<String>, env: &Environment) -> Result<RunConfig, ConfigError> {
+    refuse_unknown(env.names())?;
+    let sources = Sources { flags, env };
+    let agent = Config {
+        booted_at: None,
+        node_name: node_name(&sources)?,
+        kubeconfig: sources.get("kubeconfig").map(|given| PathBuf::from(given.value)),
+        imds: ImdsConfig { endpoint: imds_endpoint(env)?, spot_interval: spot_interval(&sources)? },
+        on_spot_interruption: sources.choice("on-spot-interruption", &RESPONSES)?,
+        taint: TaintConfig { key: taint_key(&sources)?, effect: taint_effect(&sources)? },
+        on_blocked_eviction: sources.choice("on-blocked-eviction", &BLOCKED)?,
+        shutdown_tail: shutdown_tail(&sources)?,
+        safety_margin: safety_margin(&sources)?,
+        dry_run: sources.choice("dry-run", &BOOLS)?,
+        // A fact of the machine, not a setting.
+        booted_at: None,
+        admin_address: admin_address(&sources)?,
+    };
+    let log = LogConfig { format: sources.choice("log-format", &FORMATS)?, filter: log_filter(&sources)? };
+    Ok(RunConfig { agent, log })
+}
+
+const RESPONSES: [(&str, Response); 5] = [
+    ("ignore", Response::Ignore),
+    ("observe", Response::Observe),
+    ("taint", Response::Taint),
+    ("cordon", Response::Cordon),
+    ("drain", Response::Drain),
+];
+const BLOCKED: [(&str, OnBlockedEviction); 2] =
+    [("delete", OnBlockedEviction::Delete), ("wait", OnBlockedEviction::Wait)];
+const BOOLS: [(&str, bool); 2] = [("true", true), ("false", false)];
+const FORMATS: [(&str, LogFormat); 2] = [("json", LogFormat::Json), ("plain", LogFormat::Plain)];
+
+/// The command line, then the environment, then the default.
+struct Sources<'a> {
+    flags: &'a dyn Fn(&str) -> Option<String>,
+    env: &'a Environment,
+}
+
+impl Sources<'_> {
+    fn get(&self, flag: &str) -> Option<Given> {
+        if let Some(value) = (self.flags)(flag) {
+            return Some(Given { name: format!("--{flag}"), value });
+        }
+        let setting = SETTINGS.iter().find(|setting| setting.flag == flag)?;
+        let from_env = self.env.get(setting.env).map(|value| (setting.env.to_owned(), value));
+        let (name, value) = from_env.or_else(|| Some((format!("--{flag}"), setting.default?)))?;
+        Some(Given { name, value: value.to_owned() })
+    }
+
+    /// A setting that has a default.
+    fn value(&self, flag: &str) -> Given {
+        self.get(flag).unwrap_or_else(|| Given { name: format!("--{flag}"), value: String::new() })
+    }
+
+    fn choice<T: Copy>(&self, flag: &str, choices: &[(&str, T)]) -> Result<T, ConfigError> {
+        let given = self.value(flag);
+        let chosen = choices.iter().find(|(name, _)| *name == given.value);
+        chosen.map(|(_, value)| *value).ok_or_else(|| given.refuse("is not known", one_of(choices)))
+    }
+
+    fn duration(&self, flag: &str) -> Result<(Given, Duration), ConfigError> {
+        let given = self.value(flag);
+        let valid = "write for example 500ms, 30s or 2m";
+        let parsed: SignedDuration =
+            given.value.parse().map_err(|_| given.refuse("is not a duration with a unit", valid))?;
+        let duration = Duration::try_from(parsed).map_err(|_| given.refuse("is less than nothing", valid))?;
+        Ok((given, duration))
+    }
+}
+
+fn one_of<T>(choices: &[(&str, T)]) -> String {
+    let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
+    match names.as_slice() {
+        [first, second] => format!("use {first} or {second}"),
+        _ => format!("use one of {}", names.join(", ")),
+    }
+}
+
+fn node_name(sources: &Sources<'_>) -> Result<String, ConfigError> {
+    let remedy = "set it from the downward API (fieldRef: spec.nodeName), or give --node-name";
+    let given = sources.get("node-name").ok_or(ConfigError::Missing { name: "NODE_NAME", remedy })?;
+    if !is_subdomain(&given.value) {
+        let valid = "use the metadata.name of a Node: lower-case letters, digits, `-` and `.`, at most 253 characters";
+        return Err(given.refuse("cannot be the name of a Node", valid));
+    }
+    Ok(given.value)
+}
+
+fn spot_interval(sources: &Sources<'_>) -> Result<Duration, ConfigError> {
+    let (given, interval) = sources.duration("spot-poll-interval")?;
+    let (least, most) = POLL_RANGE;
+    if interval < least {
+        return Err(given.refuse("is too often for the metadata service", "use 1s to 30s"));
+    }
+    if interval > most {
+        return Err(given.refuse("is too seldom: a notice leaves two minutes", "use 1s to 30s"));
+    }
+    Ok(interval)
+}
+
+fn safety_margin(sources: &Sources<'_>) -> Result<Duration, ConfigError> {
+    let (given, margin) = sources.duration("safety-margin")?;
+    if margin >= MAX_SAFETY_MARGIN {
+        return Err(given.refuse("is at least half of the two minutes that a notice leaves", "use less than 60s"));
+    }
+    Ok(margin)
+}
+
+fn shutdown_tail(sources: &Sources<'_>) -> Result<Duration, ConfigError> {
+    let (given, tail) = sources.duration("shutdown-tail")?;
+    if tail > MAX_SHUTDOWN_TAIL {
+        let valid = "use the kubelet's shutdownGracePeriod, at most 10m";
+        return Err(given.refuse("is longer than EC2 waits for an instance to stop", valid));
+    }
+    Ok(tail)
+}
+
+fn taint_key(sources: &Sources<'_>) -> Result<String, ConfigError> {
+    let given = sources.value("taint-key");
+    if !is_qualified_name(&given.value) {
+        let valid = "use name or domain/name: letters, digits, `-`, `_` and `.`, the name at most 63 characters";
+        return Err(given.refuse("is not a qualified name", valid));
+    }
+    Ok(given.value)
+}
+
+fn taint_effect(sources: &Sources<'_>) -> Result<String, ConfigError> {
+    let given = sources.value("taint-effect");
+    let valid = "use NoSchedule or PreferNoSchedule";
+    match given.value.as_str() {
+        "NoSchedule" | "PreferNoSchedule" => Ok(given.value),
+        // The control plane would delete every pod at once, past budgets and deadline arithmetic.
+        "NoExecute" => Err(given.refuse("would take the drain out of the agent's hands", valid)),
+        _ => Err(given.refuse("is not a taint effect", valid)),
+    }
+}
+
+fn admin_address(sources: &Sources<'_>) -> Result<SocketAddr, ConfigError> {
+    let given = sources.value("admin-address");
+    let valid = "write for example 0.0.0.0:9808 or [::]:9808";
+    given.value.parse().map_err(|_| given.refuse("is not an IP address with a port", valid))
+}
+
+fn log_filter(sources: &Sources<'_>) -> Result<LogFilter, ConfigError> {
+    let rust_log = || sources.env.get("RUST_LOG").map(|value| Given { name: "RUST_LOG".into(), value: value.into() });
+    let Some(given) = sources.get("log-level").or_else(rust_log) else { return Ok(LogFilter::default()) };
+    let valid = "write for example info or info,spotwarden=debug";
+    given
+        .value
+        .parse()
+        .map_err(|error: crate::log::LogFilterError| given.refuse(format!("has a mistake: {error}"), valid))
+}
+
+/// The metadata service's base URL without a trailing slash, from the variables that AWS' own tools read.
+fn imds_endpoint(env: &Environment) -> Result<String, ConfigError> {
+    let variable = |name: &str| env.get(name).map(|value| Given { name: name.into(), value: value.into() });
+    if let Some(given) = variable("AWS_EC2_METADATA_DISABLED")
+        && given.value.eq_ignore_ascii_case("true")
+    {
+        let why = "leaves the agent nothing to read notices from";
+        return Err(given.refuse(why, "unset it for the agent's container"));
+    }
+    let by_mode = match variable("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE") {
+        None => IMDS_IPV4,
+        Some(mode) if mode.value.eq_ignore_ascii_case("ipv4") => IMDS_IPV4,
+        Some(mode) if mode.value.eq_ignore_ascii_case("ipv6") => IMDS_IPV6,
+        Some(mode) => return Err(mode.refuse("is not known", "use IPv4 or IPv6")),
+    };
+    // An endpoint wins over the mode, as in AWS' SDKs.
+    variable("AWS_EC2_METADATA_SERVICE_ENDPOINT").map_or_else(|| Ok(by_mode.to_owned()), |given| base_url(&given))
+}
+
+fn base_url(given: &Given) -> Result<String, ConfigError> {
+    let valid = "write for example http://169.254.169.254 or http://[fd00:ec2::254]";
+    if given.value.contains('@') {
+        // The value is not repeated: it holds a secret.
+        let hidden = Given { name: given.name.clone(), value: "…".into() };
+        return Err(hidden.refuse("holds credentials, which the metadata service does not take", valid));
+    }
+    let uri: http::Uri = given.value.parse().map_err(|_| given.refuse("is not a URL", valid))?;
+    let Some(authority) = uri.authority().filter(|_| uri.scheme_str() == Some("http")) else {
+        return Err(given.refuse("is not an http:// URL", valid));
+    };
+    if authority.host().is_empty() || (authority.port().is_none() && authority.as_str() != authority.host()) {
+        return Err(given.refuse("has no usable host and port", valid));
+    }
+    if !matches!(uri.path(), "" | "/") || uri.query().is_some() || given.value.contains('#') {
+        return Err(given.refuse("has a path, query or fragment", valid));
+    }
+    Ok(format!("http://{authority}"))
+}
+
+/// A DNS subdomain as Kubernetes wants it (RFC 1123): labels of lower-case letters, digits and inner dashes.
+fn is_subdomain(name: &str) -> bool {
+    let alphanumeric = |character: char| character.is_ascii_lowercase() || character.is_ascii_digit();
+    name.len() <= 253
+        && name.split('.').all(|label| {
+            label.starts_with(alphanumeric)
+                && label.ends_with(alphanumeric)
+                && label.chars().all(|character| alphanumeric(character) || character == '-')
+        })
+}
+
+/// A key of labels, annotations and taints: an optional subdomain and `/`, then at most 63 characters that begin and end
+/// with a letter or digit.
+fn is_qualified_name(key: &str) -> bool {
+    let (prefix, name) = key.split_once('/').map_or((None, key), |(prefix, name)| (Some(prefix), name));
+    let alphanumeric = |character: char| character.is_ascii_alphanumeric();
+    prefix.is_none_or(is_subdomain)
+        && name.len() <= 63
+        && name.starts_with(alphanumeric)
+        && name.ends_with(alphanumeric)
+        && name.chars().all(|character| alphanumeric(character) || "-_.".contains(character))
+}
+
+#[cfg(test)]
+mod tests;

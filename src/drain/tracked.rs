@@ -1,0 +1,318 @@
+//! One pod's way through the drain.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::eviction::EvictionAnswer;
+use super::grace::{self, Correction, Stopping};
+use super::outcome::Outcome;
+use super::pod::PodView;
+use crate::clock::Now;
+use crate::config::OnBlockedEviction;
+
+/// An eviction may legitimately take about 10 s in the API server (20 retries of a contended budget, 500 ms each).
+const CALL_TIMEOUT: Duration = Duration::from_secs(12);
+/// No call gets less than this, however little time is left.
+const MIN_CALL_TIMEOUT: Duration = Duration::from_millis(500);
+/// First pause after a refusal; it grows by half each time.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+/// A budget may be freed at any moment, so pauses stay short even late in the drain.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How long a first eviction may go unanswered past the latest start before it is overtaken by a deletion.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(2);
+/// The condition `DisruptionTarget` is written this long before a forced deletion.
+const MARK_AHEAD: Duration = Duration::from_secs(1);
+
+/// What a drain as a whole imposes on each pod.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms {
+    /// When every process must have ended; none without a deadline.
+    pub(super) limit: Option<Instant>,
+    /// What to do past the latest start.
+    pub(super) on_blocked: OnBlockedEviction,
+}
+
+/// What one pod needs now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Action {
+    /// Evict with this grace.
+    Evict(u32),
+    /// Announce the forced deletion in the pod's status.
+    Mark,
+    /// Delete with this grace.
+    Delete(u32),
+}
+
+/// A pod that is being drained.
+#[derive(Clone, Debug)]
+pub(super) struct Tracked {
+    pub(super) view: PodView,
+    pub(super) stopping: Option<Stopping>,
+    pub(super) outcome: Option<Outcome>,
+    /// Evictions must not begin before this; set for critical pods while others are left.
+    pub(super) held: bool,
+    pub(super) refusal: Option<String>,
+    forcing: bool,
+    evicted: bool,
+    marked: bool,
+    evicting: bool,
+    deleting: bool,
+    first_try: Option<Instant>,
+    next_try: Option<Instant>,
+    refusals: u32,
+    asked: u32,
+}
+
+impl Tracked {
+    pub(super) fn new(view: PodView, now: Now) -> Self {
+        let stopping = view.deletion.map(|deletion| {
+            // Seen for the first time with its stop under way: only the API server's clock tells when it began.
+            let ends = now.instant_of(deletion.at);
+            Stopping { began: ends.checked_sub(deletion.grace).unwrap_or(ends), grace: deletion.grace, ends }
+        });
+        // An agent before this one forced it; the pod itself is the record of that.
+        let forcing = view.marked && stopping.is_some();
+        Self {
+            view,
+            stopping,
+            outcome: None,
+            held: false,
+            refusal: None,
+            forcing,
+            evicted: false,
+            marked: false,
+            evicting: false,
+            deleting: false,
+            first_try: None,
+            next_try: None,
+            refusals: 0,
+            asked: 0,
+        }
+    }
+
+    /// Takes over what the watch shows.
+    pub(super) fn seen(&mut self, view: PodView, now: Now) {
+        if let Some(deletion) = view.deletion {
+            match &mut self.stopping {
+                None => {
+                    self.stopping = Some(Stopping {
+                        began: now.instant,
+                        grace: deletion.grace,
+                        ends: now.instant + deletion.grace,
+                    });
+                }
+                Some(stopping) if deletion.grace < stopping.grace => {
+                    // The kubelet restarts the stop with the shorter grace, counted from now.
+                    stopping.grace = deletion.grace;
+                    stopping.ends = now.instant + deletion.grace;
+                }
+                Some(_) => {}
+            }
+        }
+        self.view = view;
+    }
+
+    /// The latest start that still gives the pod its own grace.
+    pub(super) fn latest_start(&self, terms: Terms) -> Option<Instant> {
+        terms.limit.map(|limit| grace::latest_start(self.view.grace, limit))
+    }
+
+    /// The grace that it got, if its stop was asked for.
+    pub(super) fn granted(&self) -> Option<Duration> {
+        self.stopping.map(|stopping| stopping.grace)
+    }
+
+    /// It was deleted past a refusal. Known from what was asked, since the watch may show the deletion before the answer
+    /// to it arrives.
+    pub(super) fn forced(&self) -> bool {
+        self.forcing && !self.evicted
+    }
+
+    /// What to do now, if anything; [`Tracked::wake`] tells when to ask again.
+    pub(super) fn next_action(&mut self, now: Instant, terms: Terms) -> Option<Action> {
+        if self.outcome.is_some() || self.held {
+            return None;
+        }
+        if let Some(stopping) = self.stopping {
+            return self.correct(stopping, now, terms);
+        }
+        if self.view.finished {
+            return None;
+        }
+        if self.force_due(now, terms) {
+            if !self.marked {
+                self.marked = true;
+                return Some(Action::Mark);
+            }
+            if self.deleting || self.next_try.is_some_and(|at| now < at) {
+                return None;
+            }
+            self.deleting = true;
+            self.forcing = true;
+            return Some(Action::Delete(self.ask(now, terms)));
+        }
+        if self.mark_due(now, terms) {
+            self.marked = true;
+            return Some(Action::Mark);
+        }
+        if self.evicting || self.next_try.is_some_and(|at| now < at) {
+            return None;
+        }
+        self.evicting = true;
+        self.first_try.get_or_insert(now);
+        Some(Action::Evict(self.ask(now, terms)))
+    }
+
+    fn ask(&mut self, now: Instant, terms: Terms) -> u32 {
+        self.asked = grace::granted(self.view.grace, now, terms.limit);
+        self.asked
+    }
+
+    fn correct(&mut self, stopping: Stopping, now: Instant, terms: Terms) -> Option<Action> {
+        if self.deleting || self.next_try.is_some_and(|at| now < at) {
+            return None;
+        }
+        match grace::correction(stopping, now, terms.limit?) {
+            Correction::Shorten(seconds) => {
+                self.deleting = true;
+                self.asked = seconds;
+                Some(Action::Delete(seconds))
+            }
+            Correction::None | Correction::LastActAt(_) => None,
+        }
+    }
+
+    /// When the pod's budget, or whatever else refuses its eviction, stops counting.
+    fn force_at(&self, terms: Terms) -> Option<Instant> {
+        if terms.on_blocked == OnBlockedEviction::Wait {
+            return None;
+        }
+        let latest = self.latest_start(terms)?;
+        if self.refusals > 0 { Some(latest) } else { self.first_try.map(|tried| latest.max(tried + ANSWER_PATIENCE)) }
+    }
+
+    fn force_due(&self, now: Instant, terms: Terms) -> bool {
+        self.force_at(terms).is_some_and(|at| now >= at)
+    }
+
+    fn mark_at(&self, terms: Terms) -> Option<Instant> {
+        let at = self.force_at(terms).filter(|_| self.refusal.is_some() && !self.marked)?;
+        Some(at.checked_sub(MARK_AHEAD).unwrap_or(at))
+    }
+
+    fn mark_due(&self, now: Instant, terms: Terms) -> bool {
+        self.mark_at(terms).is_some_and(|at| now >= at)
+    }
+
+    /// When [`Tracked::next_action`] has something new to say, if nothing else happens.
+    pub(super) fn wake(&self, now: Instant, terms: Terms) -> Option<Instant> {
+        if self.outcome.is_some() || self.held {
+            return None;
+        }
+        if let Some(stopping) = self.stopping {
+            let limit = terms.limit.filter(|_| !self.deleting)?;
+            return match grace::correction(stopping, now, limit) {
+                Correction::LastActAt(at) => Some(at),
+                Correction::Shorten(_) => self.next_try,
+                Correction::None => None,
+            };
+        }
+        let force = if self.deleting { None } else { self.force_at(terms) };
+        let retry = if self.evicting || self.deleting { None } else { self.next_try };
+        [force, self.mark_at(terms), retry].into_iter().flatten().filter(|at| *at > now).min()
+    }
+
+    /// Takes over the answer to an eviction.
+    pub(super) fn evicted(&mut self, answer: &EvictionAnswer, now: Instant, terms: Terms) {
+        self.evicting = false;
+        self.evicted |= matches!(answer, EvictionAnswer::Accepted | EvictionAnswer::DryRun);
+        self.answered(answer, now, terms);
+    }
+
+    /// Takes over the answer to a deletion.
+    pub(super) fn deleted(&mut self, answer: &EvictionAnswer, now: Instant, terms: Terms) {
+        self.deleting = false;
+        self.answered(answer, now, terms);
+    }
+
+    fn answered(&mut self, answer: &EvictionAnswer, now: Instant, terms: Terms) {
+        match answer {
+            EvictionAnswer::Accepted | EvictionAnswer::DryRun => self.accepted(now),
+            EvictionAnswer::Gone => {}
+            EvictionAnswer::Throttled(after) => {
+                let pause = after.unwrap_or(Duration::from_secs(1)).min(LONGEST_PAUSE);
+                self.refused(pause, now, terms);
+            }
+            EvictionAnswer::Blocked(message) | EvictionAnswer::Refused(message) => {
+                self.refusal = Some(message.clone());
+                self.refused(self.pause(), now, terms);
+            }
+            EvictionAnswer::NamespaceTerminating | EvictionAnswer::Unknown(_) => {
+                self.refused(self.pause(), now, terms);
+            }
+        }
+    }
+
+    fn accepted(&mut self, now: Instant) {
+        let grace = Duration::from_secs(u64::from(self.asked));
+        self.next_try = None;
+        self.refusal = None;
+        match &mut self.stopping {
+            None => self.stopping = Some(Stopping { began: now, grace, ends: now + grace }),
+            Some(stopping) if grace < stopping.grace => {
+                stopping.grace = grace;
+                stopping.ends = now + grace;
+            }
+            Some(_) => {}
+        }
+    }
+
+    fn refused(&mut self, pause: Duration, now: Instant, terms: Terms) {
+        self.refusals += 1;
+        let retry = now + pause;
+        // Never sleep across the latest start: that is when a refusal stops counting.
+        self.next_try = Some(match self.latest_start(terms) {
+            Some(latest) if latest > now => retry.min(latest),
+            Some(_) => now + pause.min(FIRST_PAUSE),
+            None => retry,
+        });
+        if self.refusals == 1 && self.force_due(now, terms) {
+            self.next_try = None;
+        }
+    }
+
+    /// Grows by half with each refusal; spread by the pod's identity so that pods behind one budget do not ask in step.
+    fn pause(&self) -> Duration {
+        let grown = FIRST_PAUSE.mul_f64(1.5_f64.powi(i32::try_from(self.refusals).unwrap_or(32).min(32)));
+        let spread =
+            self.view.id.uid.bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into())) % 256;
+        grown.min(LONGEST_PAUSE).mul_f64(0.8 + 0.4 * f64::from(spread) / 256.0)
+    }
+
+    /// How it ended, now that the object is gone.
+    pub(super) fn outcome_when_gone(&self) -> Outcome {
+        match self.granted() {
+            _ if self.forced() => Outcome::Forced,
+            Some(granted) if granted < self.view.grace => Outcome::Shortened,
+            _ => Outcome::Graceful,
+        }
+    }
+
+    /// The word for people.
+    pub(super) fn phase(&self) -> &'static str {
+        match self.outcome {
+            Some(outcome) => outcome.as_str(),
+            None if self.stopping.is_some() => "stopping",
+            None if self.refusal.is_some() => "blocked",
+            None if self.evicting => "evicting",
+            None => "waiting",
+        }
+    }
+}
+
+/// How long a call may take now: less than what is left.
+pub(super) fn call_timeout(now: Instant, terms: Terms) -> Duration {
+    let left = terms.limit.map_or(CALL_TIMEOUT, |limit| limit.saturating_duration_since(now));
+    left.clamp(MIN_CALL_TIMEOUT, CALL_TIMEOUT)
+}

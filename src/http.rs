@@ -1,0 +1,170 @@
+//! Clients for outbound HTTP, and the capped reading of what comes back.
+//!
+//! A local client talks to what lives on the node (IMDS, ipamd, a node-local collector) and never uses a proxy, whatever
+//! the environment says: a metadata token sent to a corporate proxy is an outage and a leak at once. An egress client
+//! talks to the world and honours the proxy variables. No client follows redirects (custom secret headers would travel
+//! along) or retries by itself: the caller's loop is the retry. No answer is read without a limit.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use reqwest::{Client, ClientBuilder, Response};
+
+/// To establish a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// For a whole call, unless the caller sets a shorter one on its request.
+const TOTAL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Between two reads from IMDS. Short enough to notice a swallowed answer well within a two-minute notice.
+const IMDS_READ_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// For a whole IMDS request, connecting and the last byte included.
+const IMDS_TOTAL_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// A client cannot be put together. A defect of the build, not of the surroundings.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The TLS configuration was refused.
+    #[error("TLS cannot be set up: {0}")]
+    Tls(#[from] rustls::Error),
+    /// The HTTP client was refused.
+    #[error("the HTTP client cannot be set up: {0}")]
+    Client(#[from] reqwest::Error),
+}
+
+/// A body that was not read to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// It is larger than the caller wants to hold.
+    #[error("the body is larger than {0} bytes")]
+    TooLarge(usize),
+    /// The connection failed or the time was up.
+    #[error(transparent)]
+    Transfer(#[from] reqwest::Error),
+}
+
+/// A client for services on the node itself. Keeps one idle connection; 5 s per call.
+pub fn local() -> Result<Client, BuildError> {
+    Ok(base()?.no_proxy().build()?)
+}
+
+/// A client for IMDS: as [`local`], with IMDS's own time-outs and a fresh connection for each request, because IMDS closes
+/// every connection after its answer and a stale one must not cost an attempt.
+pub fn imds() -> Result<Client, BuildError> {
+    let builder = base()?.no_proxy().http1_only().pool_max_idle_per_host(0);
+    Ok(builder.read_timeout(IMDS_READ_TIMEOUT).timeout(IMDS_TOTAL_TIMEOUT).build()?)
+}
+
+/// A client for the world outside the node: honours the proxy variables; 5 s per call.
+pub fn egress() -> Result<Client, BuildError> {
+    Ok(base()?.build()?)
+}
+
+/// Reads a body of at most `cap` bytes; what is larger is refused without being held.
+pub async fn read_capped(mut response: Response, cap: usize) -> Result<Bytes, ReadError> {
+    if response.content_length().is_some_and(|length| length > cap as u64) {
+        return Err(ReadError::TooLarge(cap));
+    }
+    let mut body = BytesMut::new();
+    while let Some(chunk) = response.chunk().await? {
+        if body.len() + chunk.len() > cap {
+            return Err(ReadError::TooLarge(cap));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body.freeze())
+}
+
+fn base() -> Result<ClientBuilder, BuildError> {
+    let builder = Client::builder()
+        .tls_backend_preconfigured(tls()?)
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .referer(false)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .timeout(TOTAL_TIMEOUT)
+        .pool_max_idle_per_host(1);
+    Ok(builder)
+}
+
+/// Roots and provider come with the binary: an image without a CA bundle must work, and a library must not depend on a
+/// process-wide provider being installed.
+fn tls() -> Result<rustls::ClientConfig, rustls::Error> {
+    let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.into() };
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let versions = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    Ok(versions.with_root_certificates(roots).with_no_client_auth())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+    use tokio::task::JoinSet;
+
+    use super::*;
+
+    /// Answers one connection with `answer`, byte for byte, and closes it.
+    async fn answer_once(tasks: &mut JoinSet<()>, answer: Vec<u8>) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tasks.spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 4096]).await.unwrap();
+            // The peer may hang up in the middle of a body that it does not want.
+            let _ = stream.write_all(&answer).await;
+        });
+        format!("http://{address}/")
+    }
+
+    #[tokio::test]
+    async fn a_body_of_exactly_the_cap_is_read_and_one_byte_more_is_refused() {
+        for (length, accepted) in [(0_usize, true), (1000, true), (1001, false)] {
+            for announced in [true, false] {
+                let mut tasks = JoinSet::new();
+                let header = if announced { format!("Content-Length: {length}\r\n") } else { String::new() };
+                let mut answer = format!("HTTP/1.1 200 OK\r\n{header}Connection: close\r\n\r\n").into_bytes();
+                answer.extend(vec![b'x'; length]);
+                let url = answer_once(&mut tasks, answer).await;
+                let read = read_capped(local().unwrap().get(url).send().await.unwrap(), 1000).await;
+                match read {
+                    Ok(body) => assert!(accepted && body.len() == length, "{length} bytes, announced: {announced}"),
+                    Err(ReadError::TooLarge(1000)) => assert!(!accepted, "{length} bytes, announced: {announced}"),
+                    Err(other) => panic!("{other}"),
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_redirect_is_an_answer_and_is_not_followed() {
+        let mut tasks = JoinSet::new();
+        let moved = b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n".to_vec();
+        let url = answer_once(&mut tasks, moved).await;
+        assert_eq!(imds().unwrap().get(url).send().await.unwrap().status(), 302);
+    }
+
+    #[test]
+    fn the_proxy_variables_do_not_reach_local_clients() {
+        let child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "http::tests::with_a_proxy_in_the_environment", "--ignored"])
+            // Nothing listens on the discard port: whoever asks the proxy fails.
+            .envs([("HTTP_PROXY", "http://127.0.0.1:9"), ("http_proxy", "http://127.0.0.1:9"), ("NO_PROXY", "")])
+            .output()
+            .unwrap();
+        let output = String::from_utf8_lossy(&child.stdout);
+        assert!(child.status.success() && output.contains("1 passed"), "{output}");
+    }
+
+    #[tokio::test]
+    #[ignore = "run by the test above, which sets the environment"]
+    async fn with_a_proxy_in_the_environment() {
+        for (client, reaches) in [(local(), true), (imds(), true), (egress(), false)] {
+            let mut tasks = JoinSet::new();
+            let url = answer_once(&mut tasks, b"HTTP/1.1 204 No Content\r\n\r\n".to_vec()).await;
+            assert_eq!(client.unwrap().get(url).send().await.is_ok(), reaches);
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! Reading the EC2 instance metadata service, version 2 only.
+//!
+//! | status | meaning | what the client does |
+//! |---|---|---|
+//! | 200 | content | the body, at most 64 KiB |
+//! | 404 | absent, on every path | an [`Answer`] without a body: absence is a value |
+//! | 401 on a GET | token expired or unknown | one fresh token, one immediate retry |
+//! | 403 | metadata endpoint disabled or blocked | [`Error::Forbidden`] |
+//! | 429, 5xx, others, silence | not now | an [`Error`]; the poll loop is the retry |
+//!
+//! All clones of a [`Client`] share one token and take turns: at no time are there two requests of one agent at IMDS,
+//! which limits simultaneous connections and packets per second. There is no way back to version 1, no proxy, and no
+//! path besides those of [`Item`]; the credentials below `iam/` are not among them.
+
+pub mod deadline;
+pub mod documents;
+mod error;
+mod token;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http::header::DATE;
+use jiff::Timestamp;
+use jiff::fmt::rfc2822::DateTimeParser;
+use tokio::sync::{Mutex, MutexGuard};
+
+pub use self::error::Error;
+use self::token::Token;
+use crate::clock::{Clock, Now};
+use crate::config::ImdsConfig;
+use crate::http::{BuildError, read_capped};
+use crate::metrics::imds::ImdsMetrics;
+
+/// More than any document of IMDS has.
+const BODY_CAP: usize = 64 * 1024;
+
+const TOKEN_PATH: &str = "/latest/api/token";
+const TOKEN_TTL_HEADER: &str = "x-aws-ec2-metadata-token-ttl-seconds";
+const TOKEN_HEADER: &str = "x-aws-ec2-metadata-token";
+
+/// What is asked, as metrics group it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Endpoint {
+    /// The session token.
+    Token,
+    /// `spot/instance-action`.
+    SpotAction,
+    /// Everything that says who and where the instance is.
+    Identity,
+}
+
+impl Endpoint {
+    /// Every endpoint.
+    pub const ALL: [Self; 3] = [Self::Token, Self::SpotAction, Self::Identity];
+
+    /// The label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::SpotAction => "spot",
+            Self::Identity => "identity",
+        }
+    }
+}
+
+/// The result of one request, as metrics group it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// Content.
+    Ok,
+    /// 404.
+    Absent,
+    /// No complete answer in time.
+    Timeout,
+    /// No connection, or a broken one.
+    Connection,
+    /// 401 or 403.
+    Denied,
+    /// 429.
+    Throttled,
+    /// 5xx.
+    ServerError,
+    /// Another status, an oversized body, an unusable token.
+    Protocol,
+}
+
+impl Outcome {
+    /// Every outcome.
+    pub const ALL: [Self; 8] = [
+        Self::Ok,
+        Self::Absent,
+        Self::Timeout,
+        Self::Connection,
+        Self::Denied,
+        Self::Throttled,
+        Self::ServerError,
+        Self::Protocol,
+    ];
+
+    /// The label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Absent => "absent",
+            Self::Timeout => "timeout",
+            Self::Connection => "connection",
+            Self::Denied => "denied",
+            Self::Throttled => "throttled",
+            Self::ServerError => "server_error",
+            Self::Protocol => "protocol",
+        }
+    }
+}
+
+/// The paths that the agent may read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Item {
+    /// The spot interruption notice.
+    SpotAction,
+    /// The instance identity document, one request for most of the identity.
+    IdentityDocument,
+    /// `spot`, `on-demand` and others to come.
+    LifeCycle,
+    /// E.g. `euw1-az2`.
+    AvailabilityZoneId,
+    /// Part of the identity document too.
+    InstanceId,
+    /// Part of the identity document too.
+    InstanceType,
+    /// Part of the identity document too.
+    AvailabilityZone,
+    /// Part of the identity document too.
+    Region,
+}
+
+impl Item {
+    /// The path.
+    pub const fn path(self) -> &'static str {
+        match self {
+            Self::SpotAction => "/latest/meta-data/spot/instance-action",
+            Self::IdentityDocument => "/latest/dynamic/instance-identity/document",
+            Self::LifeCycle => "/latest/meta-data/instance-life-cycle",
+            Self::AvailabilityZoneId => "/latest/meta-data/placement/availability-zone-id",
+            Self::InstanceId => "/latest/meta-data/instance-id",
+            Self::InstanceType => "/latest/meta-data/instance-type",
+            Self::AvailabilityZone => "/latest/meta-data/placement/availability-zone",
+            Self::Region => "/latest/meta-data/placement/region",
+        }
+    }
+
+    /// The group that it is counted in.
+    pub const fn endpoint(self) -> Endpoint {
+        match self {
+            Self::SpotAction => Endpoint::SpotAction,
+            _ => Endpoint::Identity,
+        }
+    }
+}
+
+/// What IMDS said, and when.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The content; `None` if the item is absent (404).
+    pub body: Option<Bytes>,
+    /// When, for the arithmetic of deadlines.
+    pub timing: Timing,
+}
+
+/// When an answer was made, on three clocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// Just before the request was sent.
+    pub asked: Now,
+    /// When the head of the answer was read.
+    pub answered: Now,
+    /// The platform's clock: the `Date` header, truncated to seconds. `None` if missing or unreadable.
+    pub date: Option<Timestamp>,
+}
+
+/// A client of one IMDS endpoint. Clones share the token and take turns.
+#[derive(Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    base: Arc<str>,
+    clock: Clock,
+    metrics: ImdsMetrics,
+    session: Arc<Mutex<Option<Token>>>,
+}
+
+impl Client {
+    /// A client for `config.endpoint`. Nothing is sent yet.
+    pub fn new(config: &ImdsConfig, clock: Clock, metrics: ImdsMetrics) -> Result<Self, BuildError> {
+        Ok(Self {
+            http: crate::http::imds()?,
+            base: config.endpoint.trim_end_matches('/').into(),
+            clock,
+            metrics,
+            session: Arc::default(),
+        })
+    }
+
+    /// Reads one item. Takes at most 3 s per request: one GET, before it a token if there is none, and after a 401 both
+    /// once more.
+    pub async fn get(&self, item: Item) -> Result<Answer, Error> {
+        let mut session = self.session.lock().await;
+        let token = self.token(&mut session).await?;
+        match self.get_with(&token, item).await {
+            Err(Error::Unauthorized(_)) => {
+                // Whatever the new request for a token brings, this one is of no use any more.
+                *session = None;
+                let token = self.token(&mut session).await?;
+                self.get_with(&token, item).await
+            }
+            other => other,
+        }
+    }
+
+    /// A token that can be sent now. A refresh that fails keeps the old one as long as it lives.
+    async fn token(&self, session: &mut MutexGuard<'_, Option<Token>>) -> Result<Token, Error> {
+        let now = self.clock.now().instant;
+        let alive = session.take().filter(|token| token.is_alive(now));
+        let token = match alive {
+            Some(token) if !token.wants_refresh(now) => token,
+            Some(mut old) => match self.new_token().await {
+                Ok(new) => new,
+                Err(error) => {
+                    tracing::debug!(reason = error.reason(), "token not refreshed, the old one stays in use");
+                    old.postpone_refresh(now);
+                    old
+                }
+            },
+            None => self.new_token().await?,
+        };
+        **session = Some(token.clone());
+        Ok(token)
+    }
+
+    /// Counts a part of `item` that was not taken as it came.
+    pub(crate) fn count_rejected(&self, item: Item, oddity: documents::Oddity) {
+        self.metrics.rejected(item.endpoint(), oddity);
+    }
+
+    /// Notes that `item` was read and understood now.
+    pub(crate) fn note_success(&self, item: Item) {
+        self.metrics.succeeded(item.endpoint(), self.clock.now().wall);
+    }
+
+    async fn new_token(&self) -> Result<Token, Error> {
+        let result = self.put_token().await;
+        let outcome = result.as_ref().map_or_else(Error::outcome, |_| Outcome::Ok);
+        self.metrics.request(Endpoint::Token, outcome);
+        if let Ok((_, at)) = &result {
+            self.metrics.token_refreshed();
+            self.metrics.succeeded(Endpoint::Token, at.wall);
+        }
+        result.map(|(token, _)| token)
+    }
+
+    async fn put_token(&self) -> Result<(Token, Now), Error> {
+        let asked = self.clock.now();
+        let request =
+            self.http.put(format!("{}{TOKEN_PATH}", self.base)).header(TOKEN_TTL_HEADER, token::TTL.as_secs());
+        let response = request.send().await.map_err(|error| Error::from_transfer(Endpoint::Token, &error))?;
+        let status = response.status().as_u16();
+        if status != 200 {
+            return Err(Error::from_status(Endpoint::Token, status));
+        }
+        let ttl = response.headers().get(TOKEN_TTL_HEADER).cloned();
+        let body = read_capped(response, BODY_CAP).await.map_err(|error| Error::from_read(Endpoint::Token, &error))?;
+        let token = Token::new(&body, ttl.as_ref(), asked.instant).ok_or(Error::UnusableToken)?;
+        Ok((token, self.clock.now()))
+    }
+
+    async fn get_with(&self, token: &Token, item: Item) -> Result<Answer, Error> {
+        let result = self.exchange(token, item).await;
+        let outcome = match &result {
+            Ok(Answer { body: Some(_), .. }) => Outcome::Ok,
+            Ok(Answer { body: None, .. }) => Outcome::Absent,
+            Err(error) => error.outcome(),
+        };
+        self.metrics.request(item.endpoint(), outcome);
+        result
+    }
+
+    async fn exchange(&self, token: &Token, item: Item) -> Result<Answer, Error> {
+        let endpoint = item.endpoint();
+        let asked = self.clock.now();
+        let request = self.http.get(format!("{}{}", self.base, item.path())).header(TOKEN_HEADER, token.header());
+        let response = request.send().await.map_err(|error| Error::from_transfer(endpoint, &error))?;
+        let timing = Timing { asked, answered: self.clock.now(), date: date(response.headers()) };
+        match response.status().as_u16() {
+            200 => {
+                let body = read_capped(response, BODY_CAP).await.map_err(|error| Error::from_read(endpoint, &error))?;
+                Ok(Answer { body: Some(body), timing })
+            }
+            404 => Ok(Answer { body: None, timing }),
+            status => Err(Error::from_status(endpoint, status)),
+        }
+    }
+}
+
+/// The `Date` header of an HTTP answer: `Tue, 31 Mar 2026 16:32:24 GMT`.
+fn date(headers: &HeaderMap) -> Option<Timestamp> {
+    static PARSER: DateTimeParser = DateTimeParser::new();
+    PARSER.parse_timestamp(headers.get(DATE)?.as_bytes()).ok()
+}

@@ -1,0 +1,316 @@
+//! A world small enough to be pure: pods that stop, budgets that refuse, a node that takes patches. It drives the machine
+//! through whole interruptions in microseconds.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::Machine;
+use crate::clock::Now;
+use crate::config::Config;
+use crate::drain::eviction::EvictionAnswer;
+use crate::drain::pod::{Deletion, PodRef, PodView};
+use crate::interruption::record::Record;
+use crate::interruption::{Effect, Input, NodeEvent, PatchAnswer, Stop};
+use crate::k8s::node::NodeView;
+use crate::signal::{Action, Deadline, Kind, Observation, Signal};
+
+pub(super) fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// How one pod of the world behaves.
+#[derive(Clone, Debug)]
+pub(super) struct Behaviour {
+    /// From SIGTERM to exit; None ignores SIGTERM.
+    pub(super) stops_after: Option<Duration>,
+    /// Evictions are refused before this time.
+    pub(super) blocked_until: Duration,
+}
+
+#[derive(Clone, Debug)]
+struct Running {
+    view: PodView,
+    behaviour: Behaviour,
+    told_at: Option<Instant>,
+    gone_at: Option<Instant>,
+}
+
+/// An effect that left the machine, with its time since the world's start.
+#[derive(Clone, Debug)]
+pub(super) struct Sent {
+    pub(super) at: Duration,
+    pub(super) effect: Effect,
+}
+
+pub(super) struct World {
+    pub(super) machine: Machine,
+    pub(super) node: NodeView,
+    pub(super) sent: Vec<Sent>,
+    pub(super) start: Now,
+    pub(super) now: Now,
+    /// The API server refuses node patches that touch this path.
+    pub(super) denied_path: Option<&'static str>,
+    /// Node patches are not answered before this time.
+    pub(super) api_down_until: Duration,
+    config: Arc<Config>,
+    pods: BTreeMap<PodRef, Running>,
+    notice: Option<Signal>,
+}
+
+impl World {
+    pub(super) fn new(config: Config) -> Self {
+        let config = Arc::new(config);
+        let start = Now { instant: Instant::now(), wall: "2026-03-31T16:32:24Z".parse::<Timestamp>().unwrap() };
+        Self {
+            machine: Machine::new(config.clone()),
+            node: node(),
+            sent: Vec::new(),
+            start,
+            now: start,
+            denied_path: None,
+            api_down_until: Duration::ZERO,
+            config,
+            pods: BTreeMap::new(),
+            notice: None,
+        }
+    }
+
+    pub(super) fn at(&self) -> Duration {
+        self.now.instant - self.start.instant
+    }
+
+    pub(super) fn add_pod(&mut self, view: PodView, behaviour: Behaviour) {
+        self.pods.insert(view.id.clone(), Running { view, behaviour, told_at: None, gone_at: None });
+    }
+
+    /// The agent comes up and looks around.
+    pub(super) fn boot(&mut self) {
+        self.feed(Input::Node(self.node.clone()));
+        let pods = self.pods.values().map(|pod| pod.view.clone()).collect();
+        self.feed(Input::Pods(pods));
+    }
+
+    /// The agent is killed and comes up again; only the cluster and the metadata service remember.
+    pub(super) fn restart(&mut self) {
+        self.machine = Machine::new(self.config.clone());
+        self.boot();
+        self.observe();
+    }
+
+    pub(super) fn notify(&mut self, action: Action, lead: Duration) {
+        self.notice = Some(notice(action, self.now, lead));
+        self.observe();
+    }
+
+    /// A poll of the metadata service.
+    pub(super) fn observe(&mut self) {
+        let signals = self.notice.clone().into_iter().collect();
+        self.feed(Input::Observed(Observation { kind: Kind::SpotInterruption, signals }));
+    }
+
+    /// Time passes until `until` (since the start); everything that becomes due happens.
+    pub(super) fn run_until(&mut self, until: Duration) {
+        let end = self.start.instant + until;
+        for _ in 0..100_000 {
+            let gone = self.pods.values().filter_map(|pod| pod.gone_at).min();
+            let due = self.machine.next_timeout(self.now.instant).into_iter().chain(gone).min();
+            let Some(due) = due.filter(|due| *due <= end) else { break };
+            assert!(due > self.now.instant || gone == Some(due), "the machine asks to be woken in the past");
+            self.now = self.now.plus(due.saturating_duration_since(self.now.instant));
+            let ended: Vec<PodRef> = self
+                .pods
+                .iter()
+                .filter(|(_, pod)| pod.gone_at.is_some_and(|at| at <= self.now.instant))
+                .map(|(id, _)| id.clone())
+                .collect();
+            for id in &ended {
+                self.pods.remove(id);
+            }
+            if ended.is_empty() {
+                self.feed(Input::Timeout);
+            }
+            for id in ended {
+                self.feed(Input::PodGone(id));
+            }
+        }
+        self.now = self.now.plus(end.saturating_duration_since(self.now.instant));
+    }
+
+    pub(super) fn feed(&mut self, input: Input) {
+        let mut queue = vec![input];
+        while !queue.is_empty() {
+            let effects = self.machine.handle(self.now, queue.remove(0));
+            for effect in effects {
+                self.sent.push(Sent { at: self.at(), effect: effect.clone() });
+                queue.extend(self.answer(effect));
+            }
+        }
+    }
+
+    fn answer(&mut self, effect: Effect) -> Vec<Input> {
+        match effect {
+            Effect::PatchNode { ops, .. } => vec![Input::NodePatched(self.patch(&ops))],
+            Effect::Evict(stop) => self.evict(stop),
+            Effect::Delete(stop) => self.stop(&stop).map_or_else(
+                || vec![Input::Deleted(stop.pod.clone(), EvictionAnswer::Gone)],
+                |view| vec![Input::Deleted(stop.pod.clone(), EvictionAnswer::Accepted), Input::Pod(view)],
+            ),
+            Effect::MarkDisruption(id) => {
+                let pod = self.pods.get_mut(&id);
+                pod.map(|pod| pod.view.marked = true);
+                Vec::new()
+            }
+            Effect::Publish(_) | Effect::Record(_) => Vec::new(),
+        }
+    }
+
+    fn evict(&mut self, stop: Stop) -> Vec<Input> {
+        let at = self.at();
+        let Some(pod) = self.pods.get(&stop.pod) else {
+            return vec![Input::Evicted(stop.pod, EvictionAnswer::Gone)];
+        };
+        if at < pod.behaviour.blocked_until {
+            return vec![Input::Evicted(stop.pod, EvictionAnswer::Blocked("budget needs 1 and has 1".into()))];
+        }
+        // The API server writes its own DisruptionTarget condition.
+        self.pods.entry(stop.pod.clone()).and_modify(|pod| pod.view.marked = false);
+        let view = self.stop(&stop).expect("it was just seen");
+        vec![Input::Evicted(stop.pod, EvictionAnswer::Accepted), Input::Pod(view)]
+    }
+
+    /// What API server and kubelet do with a deletion, first or repeated.
+    fn stop(&mut self, stop: &Stop) -> Option<PodView> {
+        let now = self.now;
+        let pod = self.pods.get_mut(&stop.pod)?;
+        let asked = secs(stop.grace_seconds.into());
+        let told = *pod.told_at.get_or_insert(now.instant);
+        let before = pod.view.deletion.map(|deletion| deletion.grace);
+        if before.is_none_or(|before| asked < before) {
+            pod.view.deletion = Some(Deletion { at: now.wall_of(told + asked), grace: asked });
+            let killed = now.instant + asked;
+            let exits = pod.behaviour.stops_after.map_or(killed, |after| killed.min(told + after));
+            pod.gone_at = Some(exits.max(now.instant) + Duration::from_millis(500));
+        }
+        Some(pod.view.clone())
+    }
+
+    fn patch(&mut self, ops: &Value) -> PatchAnswer {
+        if self.at() < self.api_down_until {
+            return PatchAnswer::Failed("no answer within 3.0 s".into());
+        }
+        let ops = ops.as_array().expect("a JSON Patch is a list");
+        let mut node = as_json(&self.node);
+        for op in ops {
+            let path = op["path"].as_str().unwrap();
+            if self.denied_path.is_some_and(|denied| path.contains(denied)) {
+                let fresh = Some(self.node.clone());
+                return PatchAnswer::Refused { status: 422, message: "denied by policy".into(), fresh };
+            }
+            match op["op"].as_str().unwrap() {
+                "test" if *node.pointer(path).unwrap_or(&Value::Null) != op["value"] => {
+                    let fresh = Some(self.node.clone());
+                    return PatchAnswer::Refused { status: 422, message: "test failed".into(), fresh };
+                }
+                "test" => {}
+                "add" => add(&mut node, path, op["value"].clone()),
+                other => panic!("operation {other} is not expected"),
+            }
+        }
+        self.node = serde_json::from_value::<crate::k8s::wire::WireNode>(node).unwrap().view;
+        PatchAnswer::Applied(self.node.clone())
+    }
+
+    pub(super) fn records(&self) -> Vec<&Record> {
+        self.sent
+            .iter()
+            .filter_map(|sent| if let Effect::Record(record) = &sent.effect { Some(record) } else { None })
+            .collect()
+    }
+
+    pub(super) fn events(&self) -> Vec<&NodeEvent> {
+        self.sent
+            .iter()
+            .filter_map(|sent| if let Effect::Publish(event) = &sent.effect { Some(event) } else { None })
+            .collect()
+    }
+
+    pub(super) fn evictions(&self) -> Vec<(Duration, &Stop)> {
+        self.sent
+            .iter()
+            .filter_map(|sent| if let Effect::Evict(stop) = &sent.effect { Some((sent.at, stop)) } else { None })
+            .collect()
+    }
+
+    pub(super) fn deletions(&self) -> Vec<(Duration, &Stop)> {
+        self.sent
+            .iter()
+            .filter_map(|sent| if let Effect::Delete(stop) = &sent.effect { Some((sent.at, stop)) } else { None })
+            .collect()
+    }
+
+    pub(super) fn outcome(&self, name: &str) -> &'static str {
+        let ended = |record: &&Record| matches!(record, Record::PodEnded { pod, .. } if pod.name == name);
+        match self.records().into_iter().filter(ended).collect::<Vec<_>>().as_slice() {
+            [Record::PodEnded { outcome, .. }] => outcome.as_str(),
+            [] => "none",
+            _ => "several",
+        }
+    }
+}
+
+fn as_json(node: &NodeView) -> Value {
+    serde_json::json!({
+        "metadata": { "name": node.name, "uid": node.uid, "labels": node.labels, "annotations": node.annotations },
+        "spec": { "taints": node.taints, "unschedulable": node.unschedulable },
+        "status": { "nodeInfo": { "bootID": node.boot_id } },
+    })
+}
+
+fn add(node: &mut Value, path: &str, value: Value) {
+    let (parent, key) = path.rsplit_once('/').unwrap();
+    let key = key.replace("~1", "/").replace("~0", "~");
+    node.pointer_mut(parent).unwrap()[key] = value;
+}
+
+pub(super) fn node() -> NodeView {
+    NodeView {
+        name: "ip-10-0-0-1".into(),
+        uid: "node-uid".into(),
+        labels: Some(BTreeMap::from([("kubernetes.io/hostname".into(), "ip-10-0-0-1".into())])),
+        annotations: Some(BTreeMap::new()),
+        taints: None,
+        unschedulable: None,
+        boot_id: Some("boot-1".into()),
+    }
+}
+
+pub(super) fn pod(name: &str, grace: u64) -> PodView {
+    PodView {
+        id: PodRef { namespace: "shop".into(), name: name.into(), uid: format!("uid-{name}") },
+        grace: secs(grace),
+        finished: false,
+        daemon_set: false,
+        mirror: false,
+        critical: false,
+        marked: false,
+        deletion: None,
+    }
+}
+
+pub(super) fn stops_after(seconds: u64) -> Behaviour {
+    Behaviour { stops_after: Some(secs(seconds)), blocked_until: Duration::ZERO }
+}
+
+pub(super) fn notice(action: Action, now: Now, lead: Duration) -> Signal {
+    Signal {
+        kind: Kind::SpotInterruption,
+        id: format!("spot-interruption/{}", action.as_str()),
+        action,
+        deadline: Some(Deadline { instant: now.instant + lead, wall: now.plus(lead).wall }),
+    }
+}

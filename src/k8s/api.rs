@@ -1,0 +1,169 @@
+//! Carries out what the machine decided: one request per effect, each with its own time-out, never retried here.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, StatusCode};
+use http_body_util::{BodyExt, Limited};
+use kube::Client;
+use kube::client::Body;
+use serde_json::{Value, json};
+
+use super::eviction::classify;
+use super::node::NodeView;
+use super::wire::WireNode;
+use crate::drain::eviction::EvictionAnswer;
+use crate::drain::pod::{FORCED_REASON, PodRef};
+use crate::interruption::{PatchAnswer, Stop};
+
+/// A Node with all its images is far below this.
+const LARGEST_ANSWER: usize = 4 << 20;
+/// A GET of the own Node, and the status patch that precedes a forced deletion.
+const SHORT_CALL: Duration = Duration::from_secs(2);
+/// Owner of the fields that we write.
+const FIELD_MANAGER: &str = "spotwarden";
+
+/// The calls that change the cluster. Cheap to clone.
+#[derive(Clone)]
+pub struct Api {
+    client: Client,
+    node_name: String,
+}
+
+/// An answer, whatever its status.
+struct Answer {
+    code: StatusCode,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+impl Api {
+    /// Calls on behalf of the node `node_name`.
+    pub fn new(client: Client, node_name: impl Into<String>) -> Self {
+        Self { client, node_name: node_name.into() }
+    }
+
+    /// PATCHes the own Node (JSON Patch). After a refusal the Node is read again: only a look at it tells a guard that no
+    /// longer holds from a patch that is not allowed.
+    pub async fn patch_node(&self, ops: &Value, timeout: Duration) -> PatchAnswer {
+        let path = format!("/api/v1/nodes/{}?fieldManager={FIELD_MANAGER}", self.node_name);
+        let answer = match self.send(Method::PATCH, &path, "application/json-patch+json", ops, timeout).await {
+            Ok(answer) => answer,
+            Err(reason) => return PatchAnswer::Failed(reason),
+        };
+        match answer.code.as_u16() {
+            200..=299 => match node_view(&answer.body) {
+                Ok(view) => PatchAnswer::Applied(view),
+                Err(reason) => PatchAnswer::Failed(reason),
+            },
+            401 | 408 | 429 | 500..=599 => PatchAnswer::Failed(format!("{} {}", answer.code, message(&answer.body))),
+            status => PatchAnswer::Refused { status, message: message(&answer.body), fresh: self.read_node().await },
+        }
+    }
+
+    /// Asks for an eviction. The body is our own: kube's `evict` spells `deleteOptions` in a way that the server ignores.
+    pub async fn evict(&self, stop: &Stop) -> EvictionAnswer {
+        let PodRef { namespace, name, .. } = &stop.pod;
+        let path = format!("/api/v1/namespaces/{namespace}/pods/{name}/eviction");
+        self.stop(Method::POST, &path, &eviction_body(stop), stop.timeout).await
+    }
+
+    /// Deletes a pod.
+    pub async fn delete(&self, stop: &Stop) -> EvictionAnswer {
+        let PodRef { namespace, name, .. } = &stop.pod;
+        let path = format!("/api/v1/namespaces/{namespace}/pods/{name}");
+        self.stop(Method::DELETE, &path, &delete_body(stop), stop.timeout).await
+    }
+
+    /// Sets the pod condition `DisruptionTarget`. A plain deletion does not, and a Job would count a failure.
+    pub async fn mark_disruption(&self, pod: &PodRef) -> Result<(), String> {
+        let path =
+            format!("/api/v1/namespaces/{}/pods/{}/status?fieldManager={FIELD_MANAGER}", pod.namespace, pod.name);
+        let body = json!({
+            "metadata": { "uid": pod.uid },
+            "status": { "conditions": [{
+                "type": "DisruptionTarget",
+                "status": "True",
+                "reason": FORCED_REASON,
+                "message": "spotwarden: deleted past a refused eviction, the node is about to lose power",
+            }] },
+        });
+        let answer =
+            self.send(Method::PATCH, &path, "application/strategic-merge-patch+json", &body, SHORT_CALL).await?;
+        if answer.code.is_success() { Ok(()) } else { Err(format!("{} {}", answer.code, message(&answer.body))) }
+    }
+
+    async fn stop(&self, method: Method, path: &str, body: &Value, timeout: Duration) -> EvictionAnswer {
+        match self.send(method, path, "application/json", body, timeout).await {
+            Ok(answer) => classify(answer.code, &answer.headers, &answer.body),
+            Err(reason) => EvictionAnswer::Unknown(reason),
+        }
+    }
+
+    async fn read_node(&self) -> Option<NodeView> {
+        let path = format!("/api/v1/nodes/{}", self.node_name);
+        let answer = self.send(Method::GET, &path, "application/json", &Value::Null, SHORT_CALL).await.ok()?;
+        if answer.code.is_success() { node_view(&answer.body).ok() } else { None }
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: &str,
+        body: &Value,
+        timeout: Duration,
+    ) -> Result<Answer, String> {
+        let bytes = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(http::header::CONTENT_TYPE, content_type)
+            .header(http::header::ACCEPT, "application/json")
+            .body(Body::from(bytes))
+            .map_err(|error| error.to_string())?;
+        let exchange = async {
+            let response = self.client.send(request).await.map_err(|error| error.to_string())?;
+            let (parts, body) = response.into_parts();
+            let body = Limited::new(body, LARGEST_ANSWER).collect().await.map_err(|error| error.to_string())?;
+            Ok(Answer { code: parts.status, headers: parts.headers, body: body.to_bytes() })
+        };
+        match tokio::time::timeout(timeout, exchange).await {
+            Ok(result) => result,
+            Err(_) => Err(format!("no answer within {:.1} s", timeout.as_secs_f64())),
+        }
+    }
+}
+
+fn options(stop: &Stop) -> Value {
+    json!({ "gracePeriodSeconds": stop.grace_seconds, "preconditions": { "uid": stop.pod.uid } })
+}
+
+fn eviction_body(stop: &Stop) -> Value {
+    json!({
+        "apiVersion": "policy/v1",
+        "kind": "Eviction",
+        "metadata": { "name": stop.pod.name, "namespace": stop.pod.namespace },
+        "deleteOptions": options(stop),
+    })
+}
+
+fn delete_body(stop: &Stop) -> Value {
+    let mut body = options(stop);
+    body["apiVersion"] = "v1".into();
+    body["kind"] = "DeleteOptions".into();
+    body
+}
+
+fn node_view(body: &[u8]) -> Result<NodeView, String> {
+    let node: WireNode = serde_json::from_slice(body).map_err(|error| format!("unreadable Node: {error}"))?;
+    Ok(node.view)
+}
+
+/// The server's words: a Status' message, else the start of whatever came.
+fn message(body: &[u8]) -> String {
+    let status: Option<Value> = serde_json::from_slice(body).ok();
+    let text = status.as_ref().and_then(|status| status.get("message")?.as_str());
+    let text = text.map_or_else(|| String::from_utf8_lossy(body), Into::into);
+    text.chars().filter(|c| !c.is_control()).take(300).collect()
+}

@@ -1,0 +1,44 @@
+//! Counts every request that leaves through a client, at the one place that all of them pass.
+
+use kube::Client;
+
+use super::request::RequestInfo;
+use crate::metrics::ApiMetrics;
+
+/// The same client, counted into `metrics`.
+pub fn metered(client: &Client, metrics: &ApiMetrics) -> Client {
+    let (inner, metrics) = (client.clone(), metrics.clone());
+    let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+        let (inner, metrics) = (inner.clone(), metrics.clone());
+        let info = RequestInfo::of(request.method(), request.uri());
+        async move {
+            let mut unanswered = Unanswered { metrics, info, answered: false };
+            let result = inner.send(request).await;
+            unanswered.answered(result.as_ref().ok().map(|response| response.status().as_u16()));
+            result
+        }
+    });
+    Client::new(service, client.default_namespace())
+}
+
+/// Counts a request as unanswered if its caller gave up on it.
+struct Unanswered {
+    metrics: ApiMetrics,
+    info: RequestInfo,
+    answered: bool,
+}
+
+impl Unanswered {
+    fn answered(&mut self, code: Option<u16>) {
+        self.answered = true;
+        self.metrics.request(self.info.verb, &self.info.rule_resource(), code);
+    }
+}
+
+impl Drop for Unanswered {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.answered(None);
+        }
+    }
+}

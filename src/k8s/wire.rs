@@ -1,0 +1,270 @@
+//! What is read of Nodes and Pods, and nothing else.
+//!
+//! A decoded Pod list is the largest thing this process ever holds. Reading it straight into the views keeps out container
+//! specs, volumes and managed fields. Every field is optional: one object with a gap must not stop the others.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Resource;
+use serde::Deserialize;
+
+use super::node::NodeView;
+use crate::drain::pod::{DEFAULT_GRACE, Deletion, FORCED_REASON, PodRef, PodView};
+
+/// Names of the priority classes whose pods are drained last; by name, as kubelet and Karpenter do.
+const CRITICAL: [&str; 2] = ["system-cluster-critical", "system-node-critical"];
+/// Marks the API object of a static pod (well-known annotation of the kubelet).
+const MIRROR: &str = "kubernetes.io/config.mirror";
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct RawMeta {
+    name: String,
+    namespace: String,
+    uid: String,
+    resource_version: Option<String>,
+    labels: Option<BTreeMap<String, String>>,
+    annotations: Option<BTreeMap<String, String>>,
+    owner_references: Vec<RawOwner>,
+    deletion_timestamp: Option<Timestamp>,
+    deletion_grace_period_seconds: Option<i64>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct RawOwner {
+    api_version: String,
+    kind: String,
+    controller: bool,
+}
+
+impl RawMeta {
+    fn object_meta(&self) -> ObjectMeta {
+        ObjectMeta {
+            name: Some(self.name.clone()),
+            namespace: Some(self.namespace.clone()).filter(|namespace| !namespace.is_empty()),
+            uid: Some(self.uid.clone()),
+            resource_version: self.resource_version.clone(),
+            ..ObjectMeta::default()
+        }
+    }
+
+    fn owned_by(&self, api_version: &str, kind: &str) -> bool {
+        self.owner_references
+            .iter()
+            .any(|owner| owner.api_version == api_version && owner.kind == kind && (owner.controller || kind == "Node"))
+    }
+
+    fn deletion(&self) -> Option<Deletion> {
+        let grace = u64::try_from(self.deletion_grace_period_seconds.unwrap_or(0)).unwrap_or(0);
+        self.deletion_timestamp.map(|at| Deletion { at, grace: Duration::from_secs(grace) })
+    }
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct RawPod {
+    metadata: RawMeta,
+    spec: RawPodSpec,
+    status: RawPodStatus,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct RawPodSpec {
+    termination_grace_period_seconds: Option<i64>,
+    priority_class_name: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct RawPodStatus {
+    phase: Option<String>,
+    conditions: Vec<RawCondition>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct RawCondition {
+    #[serde(rename = "type")]
+    kind: String,
+    reason: String,
+}
+
+impl RawCondition {
+    fn is_our_mark(&self) -> bool {
+        self.kind == "DisruptionTarget" && self.reason == FORCED_REASON
+    }
+}
+
+/// A Pod as the watch delivers it, reduced to its view.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(from = "RawPod")]
+pub(crate) struct WirePod {
+    meta: ObjectMeta,
+    /// What the drain needs.
+    pub view: PodView,
+}
+
+impl From<RawPod> for WirePod {
+    fn from(raw: RawPod) -> Self {
+        let seconds = raw.spec.termination_grace_period_seconds.and_then(|seconds| u64::try_from(seconds).ok());
+        let annotated = |key: &str| raw.metadata.annotations.as_ref().is_some_and(|map| map.contains_key(key));
+        let view = PodView {
+            grace: seconds.map_or(DEFAULT_GRACE, Duration::from_secs),
+            finished: matches!(raw.status.phase.as_deref(), Some("Succeeded" | "Failed")),
+            daemon_set: raw.metadata.owned_by("apps/v1", "DaemonSet"),
+            mirror: annotated(MIRROR) || raw.metadata.owned_by("v1", "Node"),
+            critical: raw.spec.priority_class_name.as_deref().is_some_and(|name| CRITICAL.contains(&name)),
+            marked: raw.status.conditions.iter().any(RawCondition::is_our_mark),
+            deletion: raw.metadata.deletion(),
+            id: PodRef {
+                namespace: raw.metadata.namespace.clone(),
+                name: raw.metadata.name.clone(),
+                uid: raw.metadata.uid.clone(),
+            },
+        };
+        Self { meta: raw.metadata.object_meta(), view }
+    }
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct RawNode {
+    metadata: RawMeta,
+    spec: RawNodeSpec,
+    status: RawNodeStatus,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct RawNodeSpec {
+    taints: Option<Vec<serde_json::Value>>,
+    unschedulable: Option<bool>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct RawNodeStatus {
+    node_info: RawNodeInfo,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct RawNodeInfo {
+    #[serde(rename = "bootID")]
+    boot_id: Option<String>,
+}
+
+/// A Node as the watch delivers it, reduced to its view.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(from = "RawNode")]
+pub(crate) struct WireNode {
+    meta: ObjectMeta,
+    /// What the fence needs.
+    pub view: NodeView,
+}
+
+impl From<RawNode> for WireNode {
+    fn from(raw: RawNode) -> Self {
+        let meta = raw.metadata.object_meta();
+        let view = NodeView {
+            name: raw.metadata.name,
+            uid: raw.metadata.uid,
+            labels: raw.metadata.labels,
+            annotations: raw.metadata.annotations,
+            taints: raw.spec.taints,
+            unschedulable: raw.spec.unschedulable,
+            boot_id: raw.status.node_info.boot_id,
+        };
+        Self { meta, view }
+    }
+}
+
+/// Lets the client library address a reduced type like the full one.
+macro_rules! resource_like {
+    ($wire:ty, $full:ty) => {
+        impl Resource for $wire {
+            type DynamicType = ();
+            type Scope = <$full as Resource>::Scope;
+
+            fn kind((): &()) -> Cow<'_, str> {
+                <$full as Resource>::kind(&())
+            }
+            fn group((): &()) -> Cow<'_, str> {
+                <$full as Resource>::group(&())
+            }
+            fn version((): &()) -> Cow<'_, str> {
+                <$full as Resource>::version(&())
+            }
+            fn plural((): &()) -> Cow<'_, str> {
+                <$full as Resource>::plural(&())
+            }
+            fn meta(&self) -> &ObjectMeta {
+                &self.meta
+            }
+            fn meta_mut(&mut self) -> &mut ObjectMeta {
+                &mut self.meta
+            }
+        }
+    };
+}
+
+resource_like!(WirePod, Pod);
+resource_like!(WireNode, Node);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+    use serde_json::{Value, json};
+
+    fn pod(value: Value) -> PodView {
+        serde_json::from_value::<WirePod>(value).unwrap().view
+    }
+
+    #[test]
+    fn a_pod_without_any_field_is_a_pod_with_defaults() {
+        let view = pod(json!({}));
+        assert_eq!(view.grace, DEFAULT_GRACE);
+        assert_eq!(view.skip(), None);
+    }
+
+    #[rstest]
+    #[case::none(json!({}), 30)]
+    #[case::null(json!({"terminationGracePeriodSeconds": null}), 30)]
+    #[case::zero(json!({"terminationGracePeriodSeconds": 0}), 0)]
+    #[case::negative(json!({"terminationGracePeriodSeconds": -1}), 30)]
+    #[case::given(json!({"terminationGracePeriodSeconds": 90}), 90)]
+    fn the_grace_is_the_pods_own_or_the_default(#[case] spec: Value, #[case] seconds: u64) {
+        assert_eq!(pod(json!({ "spec": spec })).grace, Duration::from_secs(seconds));
+    }
+
+    #[rstest]
+    #[case::daemon_set(json!({"apiVersion": "apps/v1", "kind": "DaemonSet", "controller": true}), true, false)]
+    #[case::not_controlling(json!({"apiVersion": "apps/v1", "kind": "DaemonSet"}), false, false)]
+    #[case::other_group(json!({"apiVersion": "x/v1", "kind": "DaemonSet", "controller": true}), false, false)]
+    #[case::replica_set(json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "controller": true}), false, false)]
+    #[case::static_pod(json!({"apiVersion": "v1", "kind": "Node", "controller": true}), false, true)]
+    fn pods_are_classified_by_their_owner_alone(#[case] owner: Value, #[case] daemon_set: bool, #[case] mirror: bool) {
+        let view = pod(json!({"metadata": {"ownerReferences": [owner]}}));
+        assert_eq!((view.daemon_set, view.mirror), (daemon_set, mirror));
+    }
+
+    #[test]
+    fn a_mirror_pod_is_known_by_its_annotation() {
+        assert!(pod(json!({"metadata": {"annotations": {MIRROR: "x"}}})).mirror);
+    }
+
+    #[test]
+    fn taints_are_kept_as_they_came() {
+        let taints = json!([{"key": "a", "effect": "NoSchedule", "timeAdded": "2026-01-01T00:00:00Z", "new": 1}]);
+        let node: WireNode = serde_json::from_value(json!({"spec": {"taints": taints}})).unwrap();
+        assert_eq!(serde_json::to_value(node.view.taints).unwrap(), taints);
+    }
+}

@@ -1,0 +1,148 @@
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rstest::rstest;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::*;
+use crate::drain::outcome::Outcome;
+use crate::drain::pod::PodRef;
+use crate::interruption::record::Record;
+use crate::signal::{Action, Deadline, Kind};
+
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What is written while `body` runs.
+fn captured(format: LogFormat, filter: &str, body: impl FnOnce()) -> String {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let config = LogConfig { format, filter: filter.parse().unwrap() };
+    tracing::subscriber::with_default(subscriber(&config, move || writer.clone()), body);
+    let bytes = lines.0.lock().unwrap().clone();
+    String::from_utf8(bytes).unwrap()
+}
+
+fn logged(record: &Record) -> Value {
+    let text = captured(LogFormat::Json, "info", || record::log(record));
+    assert_eq!(text.lines().count(), 1, "one line for each record: {text}");
+    serde_json::from_str(&text).unwrap()
+}
+
+fn pod() -> PodRef {
+    PodRef { namespace: "shop".into(), name: "cart".into(), uid: "u".into() }
+}
+
+fn deadline() -> Deadline {
+    Deadline { instant: Instant::now(), wall: "2026-11-21T10:02:00Z".parse().unwrap() }
+}
+
+fn ended(outcome: Outcome) -> Record {
+    Record::PodEnded { pod: pod(), outcome, wanted: Duration::from_secs(30), granted: Some(Duration::from_secs(5)) }
+}
+
+fn stop(granted: u64, forced: bool) -> Record {
+    let (wanted, granted) = (Duration::from_secs(30), Duration::from_secs(granted));
+    Record::StopAccepted { pod: pod(), wanted, granted, forced }
+}
+
+fn finished(unfinished: u32) -> Record {
+    let outcomes = [1, 2, 3, unfinished, 5];
+    Record::DrainFinished { took: Duration::from_secs(61), slack_seconds: Some(12.5), outcomes }
+}
+
+#[rstest]
+#[case(Record::NoticeSeen { kind: Kind::SpotInterruption, action: Action::Terminate, deadline: Some(deadline()) },
+    "WARN", "interruption notice seen",
+    json!({"kind": "spot-interruption", "action": "terminate", "deadline": "2026-11-21T10:02:00Z"}))]
+#[case(Record::Resumed { kind: Kind::SpotInterruption, deadline: Some(deadline()) },
+    "INFO", "interruption resumed after a restart", json!({"deadline": "2026-11-21T10:02:00Z"}))]
+#[case(Record::StateUnreadable { reason: "not JSON".into() }, "WARN", "state annotation unreadable",
+    json!({"reason": "not JSON"}))]
+#[case(Record::Fenced { after: Duration::from_millis(40), refused: vec![] }, "INFO", "node fenced",
+    json!({"after_seconds": 0.04}))]
+#[case(Record::Fenced { after: Duration::from_millis(40), refused: vec!["label", "taint"] }, "WARN",
+    "node fenced in part", json!({"refused": "label,taint"}))]
+#[case(Record::FenceFailed { reason: "timed out".into() }, "WARN", "node not fenced yet", json!({"reason": "timed out"}))]
+#[case(Record::DrainStarted { pods: 3, skipped: 2 }, "INFO", "drain started", json!({"pods": 3, "skipped": 2}))]
+#[case(Record::EvictionBlocked { pod: pod(), message: "budget".into() }, "WARN", "eviction blocked",
+    json!({"namespace": "shop", "pod": "cart", "reason": "budget"}))]
+#[case(stop(30, false), "INFO", "pod stopping", json!({"wanted_seconds": 30, "granted_seconds": 30}))]
+#[case(stop(5, false), "WARN", "pod stopping with shortened grace", json!({"granted_seconds": 5}))]
+#[case(stop(30, true), "WARN", "pod deleted past a refusal", json!({"pod": "cart"}))]
+#[case(ended(Outcome::Graceful), "INFO", "pod drain ended", json!({"outcome": "graceful", "granted_seconds": 5}))]
+#[case(ended(Outcome::Shortened), "WARN", "pod drain ended", json!({"outcome": "shortened"}))]
+#[case(ended(Outcome::Forced), "WARN", "pod drain ended", json!({"outcome": "forced"}))]
+#[case(ended(Outcome::Unfinished), "WARN", "pod drain ended", json!({"outcome": "unfinished"}))]
+#[case(finished(0), "INFO", "drain finished",
+    json!({"took_seconds": 61.0, "slack_seconds": 12.5, "graceful": 1, "shortened": 2, "forced": 3, "skipped": 5}))]
+#[case(finished(4), "ERROR", "drain not finished in time", json!({"unfinished": 4}))]
+#[case(Record::NotDrained { reason: "hibernation" }, "WARN", "node not drained", json!({"reason": "hibernation"}))]
+fn a_record_is_one_line_with_its_level_message_and_fields(
+    #[case] record: Record,
+    #[case] level: &str,
+    #[case] message: &str,
+    #[case] fields: Value,
+) {
+    let line = logged(&record);
+    assert_eq!((line["level"].as_str(), line["message"].as_str()), (Some(level), Some(message)), "{line}");
+    for (name, value) in fields.as_object().unwrap() {
+        assert_eq!(&line[name], value, "{name} in {line}");
+    }
+}
+
+#[test]
+fn an_absent_deadline_is_an_absent_field() {
+    let line = logged(&Record::Resumed { kind: Kind::RebalanceRecommendation, deadline: None });
+    assert_eq!(line.get("deadline"), None, "{line}");
+}
+
+#[test]
+fn plain_lines_are_for_people_and_cannot_be_forged() {
+    let text = captured(LogFormat::Plain, "info", || {
+        record::log(&Record::FenceFailed { reason: "refused\nERROR all is lost\u{1b}[31m".into() });
+    });
+    assert!(text.contains("WARN") && text.contains("node not fenced yet"), "{text}");
+    assert_eq!(text.lines().count(), 1, "{text}");
+    assert!(!text.contains('\u{1b}'), "{text:?}");
+}
+
+#[test]
+fn the_filter_works_by_target_and_level() {
+    let text = captured(LogFormat::Plain, "warn,spotwarden::log=debug,noisy=off", || {
+        tracing::debug!("ours");
+        tracing::info!(target: "elsewhere", "quiet");
+        tracing::warn!(target: "elsewhere", "loud");
+        tracing::error!(target: "noisy", "never");
+    });
+    assert!(text.contains("ours") && text.contains("loud"), "{text}");
+    assert!(!text.contains("quiet") && !text.contains("never"), "{text}");
+}
+
+#[test]
+fn an_empty_filter_is_the_default() {
+    assert_eq!("".parse(), Ok(LogFilter::default()));
+    assert_eq!("INFO".parse(), Ok(LogFilter::default()));
+}
+
+#[rstest]
+#[case("inof", "`inof` is not a log level: use off, error, warn, info, debug or trace")]
+#[case("spotwarden=loud", "`loud` is not a log level")]
+#[case("=debug", "`` is not a log target")]
+#[case("spotwarden[span{field=1}]=debug", "`spotwarden[span{field` is not a log target")]
+fn a_filter_that_cannot_be_understood_is_named(#[case] text: &str, #[case] message: &str) {
+    let error = text.parse::<LogFilter>().unwrap_err().to_string();
+    assert!(error.starts_with(message), "{error}");
+}

@@ -1,0 +1,151 @@
+//! The standard `process_*` metrics, read from procfs at each scrape. On a system without procfs there are none.
+
+use std::fs;
+
+use jiff::Timestamp;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Unit;
+
+/// The unit of times in procfs. Linux fixed it at 100 per second for user space, whatever the kernel's tick is.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// Reads the own process.
+#[derive(Debug)]
+pub struct ProcessCollector {
+    /// Unix time in seconds; does not change and needs a second file, so it is read once.
+    start_time: Option<f64>,
+}
+
+impl ProcessCollector {
+    /// Reads what never changes.
+    pub fn new() -> Self {
+        let started = stat().and_then(|text| Stat::parse(&text)).map(|stat| stat.start_seconds);
+        let start_time = booted_at().zip(started).map(|(boot, started)| boot.as_second() as f64 + started);
+        Self { start_time }
+    }
+}
+
+impl Default for ProcessCollector {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Collector for ProcessCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), std::fmt::Error> {
+        if let Some(stat) = stat().and_then(|text| Stat::parse(&text)) {
+            let cpu = ConstCounter::new(stat.cpu_seconds);
+            let help = "User and system CPU time spent.";
+            cpu.encode(encoder.encode_descriptor("process_cpu", help, Some(&Unit::Seconds), MetricType::Counter)?)?;
+        }
+        if let Some(memory) = fs::read_to_string("/proc/self/status").ok().and_then(|text| Memory::parse(&text)) {
+            let Memory { resident, virtual_size } = memory;
+            gauge(&mut encoder, "process_resident_memory", "Resident memory size.", Some(&Unit::Bytes), resident)?;
+            gauge(&mut encoder, "process_virtual_memory", "Virtual memory size.", Some(&Unit::Bytes), virtual_size)?;
+        }
+        if let Some(start) = self.start_time {
+            gauge(&mut encoder, "process_start_time", "Start of the process, unix time.", Some(&Unit::Seconds), start)?;
+        }
+        if let Ok(entries) = fs::read_dir("/proc/self/fd") {
+            // One of them is the directory that is being read.
+            let open = entries.count().saturating_sub(1);
+            gauge(&mut encoder, "process_open_fds", "Open file descriptors.", None, open as f64)?;
+        }
+        Ok(())
+    }
+}
+
+fn gauge(
+    encoder: &mut DescriptorEncoder,
+    name: &str,
+    help: &str,
+    unit: Option<&Unit>,
+    value: f64,
+) -> Result<(), std::fmt::Error> {
+    let gauge = ConstGauge::new(value);
+    gauge.encode(encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?)
+}
+
+fn stat() -> Option<String> {
+    fs::read_to_string("/proc/self/stat").ok()
+}
+
+/// What is used of `/proc/self/stat` (proc_pid_stat(5)).
+#[derive(Debug, PartialEq)]
+struct Stat {
+    cpu_seconds: f64,
+    /// Since boot.
+    start_seconds: f64,
+}
+
+impl Stat {
+    fn parse(text: &str) -> Option<Self> {
+        // The second field is the command in parentheses, which may itself hold spaces and parentheses.
+        let (_, after_command) = text.rsplit_once(')')?;
+        let ticks = |number: usize| after_command.split_ascii_whitespace().nth(number - 3)?.parse::<f64>().ok();
+        let (user, system, start) = (ticks(14)?, ticks(15)?, ticks(22)?);
+        Some(Self { cpu_seconds: (user + system) / TICKS_PER_SECOND, start_seconds: start / TICKS_PER_SECOND })
+    }
+}
+
+/// What is used of `/proc/self/status`, in bytes. `statm` would be shorter but counts pages of unknown size.
+#[derive(Debug, PartialEq)]
+struct Memory {
+    resident: f64,
+    virtual_size: f64,
+}
+
+impl Memory {
+    fn parse(text: &str) -> Option<Self> {
+        let kibibytes = |key: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(key))?;
+            line.trim().strip_suffix("kB")?.trim().parse::<f64>().ok()
+        };
+        Some(Self { resident: kibibytes("VmRSS:")? * 1024.0, virtual_size: kibibytes("VmSize:")? * 1024.0 })
+    }
+}
+
+/// When the kernel booted, to the second and by the wall clock as it is set now.
+pub fn booted_at() -> Option<Timestamp> {
+    boot_time(&fs::read_to_string("/proc/stat").ok()?)
+}
+
+fn boot_time(text: &str) -> Option<Timestamp> {
+    let seconds = text.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()?;
+    Timestamp::from_second(seconds).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_with_spaces_and_parentheses_does_not_shift_the_fields() {
+        let text = "42 (a b) c) S 1 42 42 0 -1 4194560 1 0 0 0 250 50 0 0 20 0 1 0 12345 1000 200";
+        assert_eq!(Stat::parse(text), Some(Stat { cpu_seconds: 3.0, start_seconds: 123.45 }));
+    }
+
+    #[test]
+    fn text_that_is_not_procfs_gives_nothing() {
+        assert_eq!(Stat::parse(""), None);
+        assert_eq!(Stat::parse("42 (x) S 1"), None);
+        assert_eq!(Memory::parse("VmRSS: much kB\nVmSize: 1 kB"), None);
+        assert_eq!(boot_time("cpu 1 2 3"), None);
+        assert_eq!(boot_time("btime 99999999999999999"), None);
+    }
+
+    #[test]
+    fn the_boot_time_is_a_unix_time() {
+        assert_eq!(boot_time("cpu 1 2 3\nbtime 1795226400\n"), Some("2026-11-21T02:00:00Z".parse().unwrap()));
+    }
+
+    #[test]
+    fn memory_is_in_bytes() {
+        let text = "Name:\tx\nVmSize:\t    2048 kB\nVmRSS:\t    1024 kB\n";
+        assert_eq!(Memory::parse(text), Some(Memory { resident: 1_048_576.0, virtual_size: 2_097_152.0 }));
+    }
+}

@@ -1,0 +1,94 @@
+//! Gauges of the agent's state, read from its [`Status`] at the moment of the scrape: they cannot lag behind it.
+//!
+//! What is not known has no sample: a deadline of 0 would be a deadline in 1970.
+
+use jiff::Timestamp;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Unit;
+use tokio::sync::watch;
+
+use crate::interruption::record::Status;
+use crate::signal::Kind;
+
+/// Encodes the state of one agent.
+#[derive(Debug)]
+pub struct StateCollector {
+    status: watch::Receiver<Status>,
+}
+
+impl StateCollector {
+    /// Reads from `status` at each scrape.
+    pub fn new(status: watch::Receiver<Status>) -> Self {
+        Self { status }
+    }
+}
+
+impl Collector for StateCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), std::fmt::Error> {
+        let status = self.status.borrow();
+        pending(&mut encoder, &status)?;
+        if let Some(deadline) = status.pending.as_ref().and_then(|pending| pending.deadline) {
+            gauge(
+                &mut encoder,
+                "interruption_deadline_timestamp",
+                "When the instance may lose power; absent when nothing is coming or no time is known.",
+                Some(&Unit::Seconds),
+                unix_seconds(deadline.wall),
+            )?;
+        }
+        gauge(
+            &mut encoder,
+            "fenced",
+            "1 from the API server's acknowledgement of the fence to its removal.",
+            None,
+            u8::from(status.fenced).into(),
+        )?;
+        gauge(
+            &mut encoder,
+            "drain_waiting_pods",
+            "Pods that the drain still waits for.",
+            None,
+            status.pods.iter().filter(|pod| pod.outcome.is_none()).count() as f64,
+        )?;
+        if let Some(slack) = status.slack_seconds.filter(|_| status.drained) {
+            gauge(
+                &mut encoder,
+                "drain_slack",
+                "Time left when the last pod was gone, negative when that was too late; absent until a drain ended.",
+                Some(&Unit::Seconds),
+                slack,
+            )?;
+        }
+        Ok(())
+    }
+}
+
+fn pending(encoder: &mut DescriptorEncoder, status: &Status) -> Result<(), std::fmt::Error> {
+    let help = "1 from the notice to the end of what it announced.";
+    let mut family = encoder.encode_descriptor("interruption_pending", help, None, MetricType::Gauge)?;
+    let coming = status.pending.as_ref().map(|pending| pending.kind);
+    for kind in Kind::ALL {
+        let value = ConstGauge::new(i64::from(coming == Some(kind)));
+        value.encode(family.encode_family(&[("kind", kind.as_str())])?)?;
+    }
+    Ok(())
+}
+
+fn gauge(
+    encoder: &mut DescriptorEncoder,
+    name: &str,
+    help: &str,
+    unit: Option<&Unit>,
+    value: f64,
+) -> Result<(), std::fmt::Error> {
+    let gauge = ConstGauge::new(value);
+    gauge.encode(encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?)
+}
+
+/// Seconds since the epoch, to the millisecond: what a platform or a dashboard can tell apart.
+fn unix_seconds(wall: Timestamp) -> f64 {
+    wall.as_millisecond() as f64 / 1000.0
+}

@@ -1,0 +1,282 @@
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::*;
+use crate::drain::outcome::Outcome;
+use crate::drain::pod::PodRef;
+use crate::interruption::record::{Pending, PodStatus};
+use crate::signal::{Action, Deadline, Kind};
+
+/// One agent's metrics, with the sender that stands for its state.
+fn metrics() -> (watch::Sender<Status>, Metrics) {
+    let status = watch::Sender::new(Status::default());
+    let metrics = Metrics::new(status.subscribe());
+    (status, metrics)
+}
+
+fn pod(name: &str) -> PodRef {
+    PodRef { namespace: "default".into(), name: name.into(), uid: format!("uid-{name}") }
+}
+
+fn pending() -> Pending {
+    let wall = "2026-11-21T10:02:00Z".parse().unwrap();
+    let deadline = Some(Deadline { instant: Instant::now(), wall });
+    Pending {
+        kind: Kind::SpotInterruption,
+        action: Action::Terminate,
+        deadline,
+        first_seen: "2026-11-21T10:00:00Z".parse().unwrap(),
+    }
+}
+
+/// A state in which every optional sample is shown.
+fn drained() -> Status {
+    Status {
+        pending: Some(pending()),
+        fenced: true,
+        node_seen: true,
+        pods: vec![PodStatus {
+            id: pod("a"),
+            phase: "stopping",
+            outcome: None,
+            wanted: Duration::from_secs(30),
+            granted: None,
+            blocked: None,
+        }],
+        drained: true,
+        slack_seconds: Some(-1.5),
+    }
+}
+
+fn classic(metrics: &Metrics) -> String {
+    metrics.text(None).1
+}
+
+/// The value of the one sample that is written exactly so.
+fn value(metrics: &Metrics, sample: &str) -> Option<f64> {
+    classic(metrics).lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' ')?.parse().ok())
+}
+
+fn samples(text: &str) -> usize {
+    text.lines().filter(|line| !line.starts_with('#')).count()
+}
+
+/// The whole exposition without values, and without what differs from build to build or (the order within a family) from
+/// run to run.
+fn outline(text: &str) -> String {
+    let mut outline = String::new();
+    let mut family = Vec::new();
+    for line in text.lines() {
+        if line.starts_with('#') {
+            family.sort();
+            outline.extend(family.drain(..));
+            _ = writeln!(outline, "{line}");
+        } else {
+            let (series, _) = line.rsplit_once(' ').unwrap();
+            let series = match series.split_once('{') {
+                Some((name, labels)) if name.ends_with("_info") => {
+                    let keys = labels.trim_end_matches('}').split(',').filter_map(|label| label.split_once('='));
+                    format!("{name}{{{}}}", keys.map(|(key, _)| key).collect::<Vec<_>>().join(","))
+                }
+                _ => series.to_owned(),
+            };
+            family.push(format!("{series}\n"));
+        }
+    }
+    outline
+}
+
+/// The golden file is what dashboards, alerts and the documentation rely on. After a wanted change write it anew with
+/// `UPDATE_GOLDEN=1 cargo test --lib metrics` and read the difference.
+#[test]
+#[allow(clippy::disallowed_methods, reason = "a test's own switch")]
+fn names_types_help_and_labels_are_those_of_the_golden_file() {
+    let (status, metrics) = metrics();
+    status.send_replace(drained());
+    metrics.set_node_info(NodeInfo::default());
+    let outline = outline(&metrics.text(Some("application/openmetrics-text")).1);
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/metrics.txt");
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(path, &outline).unwrap();
+    }
+    let golden = std::fs::read_to_string(path).unwrap();
+    assert_eq!(outline, golden, "update with: UPDATE_GOLDEN=1 cargo test --lib metrics");
+}
+
+#[test]
+fn an_idle_agent_shows_at_most_100_series() {
+    let (_status, metrics) = metrics();
+    metrics.set_node_info(NodeInfo::default());
+    let count = samples(&classic(&metrics));
+    assert!((40..=100).contains(&count), "{count} series");
+}
+
+#[test]
+fn counters_exist_with_zero_before_anything_happened() {
+    let (_status, metrics) = metrics();
+    for kind in Kind::ALL {
+        assert_eq!(value(&metrics, &format!("spotwarden_notices_total{{kind=\"{}\"}}", kind.as_str())), Some(0.0));
+    }
+    for outcome in Outcome::ALL {
+        let sample = format!("spotwarden_drained_pods_total{{outcome=\"{}\"}}", outcome.as_str());
+        assert_eq!(value(&metrics, &sample), Some(0.0));
+    }
+    for sample in [
+        "spotwarden_eviction_requests_total{result=\"blocked\"}",
+        "spotwarden_api_requests_total{verb=\"patch\",resource=\"nodes\",code=\"200\"}",
+        "spotwarden_watch_restarts_total{resource=\"pods\"}",
+        "spotwarden_notice_to_fence_seconds_count",
+        "spotwarden_fence_failures_total",
+        "spotwarden_state_annotation_errors_total",
+    ] {
+        assert_eq!(value(&metrics, sample), Some(0.0), "{sample}");
+    }
+}
+
+#[test]
+fn what_is_not_known_has_no_sample() {
+    let (status, metrics) = metrics();
+    let optional = [
+        "spotwarden_interruption_deadline_timestamp_seconds",
+        "spotwarden_drain_slack_seconds",
+        "spotwarden_node_info",
+    ];
+    let text = classic(&metrics);
+    assert!(optional.iter().all(|name| !text.contains(name)), "{text}");
+
+    status.send_replace(drained());
+    metrics.set_node_info(NodeInfo { node: "n\"1".into(), ..NodeInfo::default() });
+    assert_eq!(value(&metrics, optional[0]), Some(1_795_255_320.0));
+    assert_eq!(value(&metrics, optional[1]), Some(-1.5));
+    assert!(classic(&metrics).contains("spotwarden_node_info{node=\"n\\\"1\","));
+
+    status.send_modify(|status| status.drained = false);
+    assert_eq!(value(&metrics, optional[1]), None, "slack is known when the drain is over");
+}
+
+#[test]
+fn pending_is_one_for_the_kind_that_is_coming_only() {
+    let (status, metrics) = metrics();
+    status.send_replace(drained());
+    assert_eq!(value(&metrics, "spotwarden_interruption_pending{kind=\"spot-interruption\"}"), Some(1.0));
+    assert_eq!(value(&metrics, "spotwarden_interruption_pending{kind=\"asg-termination\"}"), Some(0.0));
+    assert_eq!(value(&metrics, "spotwarden_fenced"), Some(1.0));
+    assert_eq!(value(&metrics, "spotwarden_drain_waiting_pods"), Some(1.0));
+    status.send_replace(Status::default());
+    assert_eq!(value(&metrics, "spotwarden_interruption_pending{kind=\"spot-interruption\"}"), Some(0.0));
+}
+
+#[test]
+fn records_move_the_counters_that_they_are_about() {
+    let (_status, metrics) = metrics();
+    let ended = |name, outcome| Record::PodEnded { pod: pod(name), outcome, wanted: Duration::ZERO, granted: None };
+    let records = [
+        Record::NoticeSeen { kind: Kind::SpotInterruption, action: Action::Terminate, deadline: None },
+        Record::Resumed { kind: Kind::SpotInterruption, deadline: None },
+        Record::StateUnreadable { reason: "not JSON".into() },
+        Record::FenceFailed { reason: "timed out".into() },
+        Record::Fenced { after: Duration::from_millis(40), refused: vec!["label"] },
+        Record::DrainStarted { pods: 2, skipped: 3 },
+        ended("a", Outcome::Graceful),
+        ended("b", Outcome::Forced),
+        ended("c", Outcome::Skipped),
+        Record::DrainFinished { took: Duration::from_secs(31), slack_seconds: Some(80.0), outcomes: [1, 0, 1, 0, 3] },
+    ];
+    for record in &records {
+        metrics.record(record);
+    }
+    metrics.eviction(&EvictionAnswer::Blocked("budget".into()));
+    for (sample, expected) in [
+        ("spotwarden_notices_total{kind=\"spot-interruption\"}", 1.0),
+        ("spotwarden_state_annotation_errors_total", 1.0),
+        ("spotwarden_fence_failures_total", 1.0),
+        ("spotwarden_fence_parts_refused_total", 1.0),
+        ("spotwarden_notice_to_fence_seconds_bucket{le=\"0.025\"}", 0.0),
+        ("spotwarden_notice_to_fence_seconds_bucket{le=\"0.05\"}", 1.0),
+        ("spotwarden_drained_pods_total{outcome=\"graceful\"}", 1.0),
+        ("spotwarden_drained_pods_total{outcome=\"forced\"}", 1.0),
+        ("spotwarden_drained_pods_total{outcome=\"skipped\"}", 3.0),
+        ("spotwarden_drain_duration_seconds_bucket{le=\"30.0\"}", 0.0),
+        ("spotwarden_drain_duration_seconds_bucket{le=\"60.0\"}", 1.0),
+        ("spotwarden_eviction_requests_total{result=\"blocked\"}", 1.0),
+    ] {
+        assert_eq!(value(&metrics, sample), Some(expected), "{sample}");
+    }
+}
+
+#[test]
+fn every_answer_to_an_eviction_is_counted_on_a_series_that_existed() {
+    let (_status, metrics) = metrics();
+    let before = samples(&classic(&metrics));
+    for answer in [
+        EvictionAnswer::Accepted,
+        EvictionAnswer::Gone,
+        EvictionAnswer::Blocked(String::new()),
+        EvictionAnswer::Throttled(None),
+        EvictionAnswer::NamespaceTerminating,
+        EvictionAnswer::Refused(String::new()),
+        EvictionAnswer::Unknown(String::new()),
+        EvictionAnswer::DryRun,
+    ] {
+        metrics.eviction(&answer);
+    }
+    assert_eq!(samples(&classic(&metrics)), before);
+}
+
+#[test]
+fn an_unknown_call_cannot_add_labels_without_bound() {
+    let (_status, metrics) = metrics();
+    let before = samples(&classic(&metrics));
+    for number in 0..500_u16 {
+        metrics.api.request(&format!("verb{number}"), &format!("pods/{number}"), Some(600 + number));
+        metrics.api.watch_restarted(&format!("thing{number}"));
+    }
+    metrics.api.request("patch", "nodes", None);
+    assert_eq!(
+        value(&metrics, "spotwarden_api_requests_total{verb=\"other\",resource=\"other\",code=\"other\"}"),
+        Some(500.0)
+    );
+    assert_eq!(
+        value(&metrics, "spotwarden_api_requests_total{verb=\"patch\",resource=\"nodes\",code=\"error\"}"),
+        Some(1.0)
+    );
+    assert_eq!(samples(&classic(&metrics)), before + 3);
+}
+
+/// What a strict parser would refuse; a scrape that fails is an alert that does not fire.
+#[test]
+fn both_formats_keep_their_rules() {
+    let (status, metrics) = metrics();
+    status.send_replace(drained());
+    let (content_type, openmetrics) = metrics.text(Some("application/openmetrics-text"));
+    assert_eq!(content_type, "application/openmetrics-text; version=1.0.0; charset=utf-8");
+    assert!(openmetrics.ends_with("\n# EOF\n"));
+    let (content_type, classic) = metrics.text(Some("text/plain"));
+    assert_eq!(content_type, "text/plain; version=0.0.4; charset=utf-8");
+    assert_eq!(samples(&openmetrics), samples(&classic));
+
+    for text in [&openmetrics, &classic] {
+        let mut types = BTreeMap::new();
+        let mut current = "";
+        for line in text.lines() {
+            if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' ')) {
+                assert!(types.insert(name, kind).is_none(), "{name} is declared twice");
+                current = name;
+            } else if let Some((name, unit)) = line.strip_prefix("# UNIT ").and_then(|rest| rest.split_once(' ')) {
+                assert!(name.ends_with(&format!("_{unit}")), "{line}");
+            } else if let Some((name, help)) = line.strip_prefix("# HELP ").and_then(|rest| rest.split_once(' ')) {
+                assert!(help.ends_with('.') && !help.ends_with(".."), "{name}: {help}");
+            } else if !line.starts_with('#') {
+                assert!(line.starts_with(current), "{line} is outside its family {current}");
+                assert!(line.starts_with("spotwarden_") || line.starts_with("process_"), "{line}");
+            }
+        }
+    }
+    assert!(classic.contains("# TYPE spotwarden_notices_total counter\n"));
+    assert!(classic.contains("# TYPE spotwarden_build_info gauge\n"));
+    assert!(openmetrics.contains("# TYPE spotwarden_notices counter\n"));
+    assert!(openmetrics.contains("# TYPE spotwarden_build info\n"));
+}

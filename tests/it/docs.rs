@@ -1,0 +1,216 @@
+//! What the pages beside the code promise, as far as a program can check it.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: impl AsRef<Path>) -> String {
+    let path = root().join(path);
+    std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// Every file of the repository whose name ends in one of `extensions` (or is one of them), build output left out.
+fn files(extensions: &[&str]) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![root().to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).expect("a readable folder") {
+            let path = entry.expect("a readable entry").path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let ending = path.extension().map_or(name.clone(), |extension| extension.to_string_lossy().into_owned());
+            if path.is_dir() {
+                if !matches!(name.as_str(), ".git" | "target" | "dist") {
+                    folders.push(path);
+                }
+            } else if extensions.contains(&ending.as_str()) {
+                found.push(path);
+            }
+        }
+    }
+    assert!(!found.is_empty(), "no files with {extensions:?}");
+    found
+}
+
+/// Lines outside fenced blocks with their numbers from 1, inline code blanked.
+fn prose(text: &str) -> Vec<(usize, String)> {
+    let mut fenced = false;
+    let mut lines = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        if line.trim_start().starts_with("```") {
+            fenced = !fenced;
+        } else if !fenced {
+            let plain = line.split('`').enumerate().map(|(part, text)| if part % 2 == 0 { text } else { "" });
+            lines.push((number + 1, plain.collect()));
+        }
+    }
+    lines
+}
+
+/// Targets of `[text](target)` in a line.
+fn links(line: &str) -> Vec<String> {
+    let targets = line.split("](").skip(1);
+    targets.filter_map(|rest| rest.split([')', ' ']).next()).map(str::to_owned).collect()
+}
+
+/// The anchors that a page offers, as code hosts make them from headings.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let mut fenced = false;
+    let mut found = BTreeSet::new();
+    for line in text.lines() {
+        fenced ^= line.starts_with("```");
+        if !fenced && line.starts_with('#') {
+            let heading = line.trim_start_matches('#').trim().to_lowercase();
+            let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+            found.insert(kept.map(|c| if c == ' ' { '-' } else { c }).collect());
+        }
+    }
+    found
+}
+
+/// Why `target`, written in `page`, leads nowhere.
+fn broken(page: &Path, text: &str, target: &str) -> Option<String> {
+    if target.contains("://") || target.starts_with("mailto:") {
+        return None;
+    }
+    let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
+    let text = if file.is_empty() {
+        text.to_owned()
+    } else {
+        let path = page.parent().unwrap_or(root()).join(file);
+        if !path.exists() {
+            return Some(format!("{} does not exist", path.display()));
+        }
+        std::fs::read_to_string(path).unwrap_or_default()
+    };
+    (!anchor.is_empty() && !anchors(&text).contains(anchor)).then(|| format!("no heading for #{anchor}"))
+}
+
+#[test]
+fn links_between_pages_lead_somewhere() {
+    let mut complaints = Vec::new();
+    for page in files(&["md"]) {
+        let text = std::fs::read_to_string(&page).expect("a readable page");
+        for (number, line) in prose(&text) {
+            for target in links(&line) {
+                if let Some(why) = broken(&page, &text, &target) {
+                    complaints.push(format!("{}:{number}: ({target}): {why}", page.display()));
+                }
+            }
+        }
+    }
+    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+}
+
+#[test]
+fn a_link_that_leads_nowhere_is_noticed() {
+    let page = root().join("README.md");
+    let text = "# Big `words`, twice\n";
+    assert_eq!(links("a [b](c.md) and [d](e#f \"title\")."), ["c.md", "e#f"]);
+    assert_eq!(broken(&page, text, "LICENSE"), None);
+    assert_eq!(broken(&page, text, "#big-words-twice"), None);
+    assert_eq!(broken(&page, text, "https://kubernetes.io/"), None);
+    assert!(broken(&page, text, "docs/no-such-page.md").is_some());
+    assert!(broken(&page, text, "#no-such-heading").is_some());
+}
+
+/// First cells of the table rows in the README's section on dependencies, code marks stripped.
+fn dependencies_in_readme() -> BTreeSet<String> {
+    let readme = read("README.md");
+    let section = readme.split("\n## ").find(|section| section.starts_with("Dependencies")).expect("## Dependencies");
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| `"));
+    rows.filter_map(|row| row.split('`').next()).map(str::to_owned).collect()
+}
+
+#[test]
+fn readme_gives_a_reason_for_every_direct_dependency_and_for_nothing_else() {
+    let manifest: toml::Table = read("Cargo.toml").parse().expect("Cargo.toml is TOML");
+    let mut direct = BTreeSet::new();
+    for table in ["dependencies", "dev-dependencies", "build-dependencies"] {
+        direct.extend(
+            manifest.get(table).and_then(toml::Value::as_table).into_iter().flat_map(toml::Table::keys).cloned(),
+        );
+    }
+    let named = dependencies_in_readme();
+    assert_eq!(direct.difference(&named).collect::<Vec<_>>(), Vec::<&String>::new(), "missing in README.md");
+    assert_eq!(named.difference(&direct).collect::<Vec<_>>(), Vec::<&String>::new(), "in README.md, not in Cargo.toml");
+}
+
+#[test]
+fn no_page_or_source_knows_the_machine_it_was_written_on() {
+    let complaints = lines_with(|line| {
+        let mut names = ["builds", "home", "root", "Users", "work", "workspace"].into_iter();
+        names.any(|name| {
+            let path = format!("/{name}/");
+            // `https://host/work/…` and `a/work/b` are no paths of a machine.
+            line.match_indices(&path).any(|(at, _)| {
+                let before = line[..at].chars().next_back();
+                !before.is_some_and(|c| c.is_alphanumeric() || matches!(c, '/' | '.' | '-' | '_' | '}' | '~'))
+            })
+        })
+    });
+    assert!(complaints.is_empty(), "absolute paths of some machine:\n{}", complaints.join("\n"));
+}
+
+#[test]
+fn nothing_is_left_for_later_in_a_comment() {
+    let words = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X")];
+    let complaints = lines_with(|line| {
+        line.split(|c: char| !c.is_alphanumeric()).any(|word| words.contains(&word))
+            || line.starts_with(concat!("<<<<", "<<< "))
+            || line.starts_with(concat!(">>>>", ">>> "))
+    });
+    assert!(complaints.is_empty(), "do it, or write it down as a limit in README.md:\n{}", complaints.join("\n"));
+}
+
+/// `file:line: text` of every line in pages and sources for which `guilty` holds.
+fn lines_with(guilty: impl Fn(&str) -> bool) -> Vec<String> {
+    let mut found = Vec::new();
+    for file in files(&["md", "rs", "toml", "yaml", "yml", "sh", "run", "Makefile", "Dockerfile"]) {
+        let text = std::fs::read_to_string(&file).unwrap_or_default();
+        let lines = text.lines().enumerate().filter(|(_, line)| guilty(line));
+        found.extend(lines.map(|(number, line)| format!("{}:{}: {}", file.display(), number + 1, line.trim())));
+    }
+    found
+}
+
+/// The value behind `key` at the beginning of a line of `file`.
+fn value_of(file: &str, key: &str) -> String {
+    let text = read(file);
+    let line = text.lines().find_map(|line| line.strip_prefix(key));
+    line.unwrap_or_else(|| panic!("{file} has no line {key}…")).trim().trim_matches('"').to_owned()
+}
+
+#[test]
+fn the_image_is_built_with_the_pinned_toolchain() {
+    let pinned = value_of("rust-toolchain.toml", "channel =");
+    assert_eq!(value_of("Dockerfile", "ARG RUST_VERSION="), pinned);
+    let oldest = value_of("Cargo.toml", "rust-version =");
+    assert!(pinned.starts_with(&oldest), "rust-version is {oldest}, but only {pinned} is ever tried");
+}
+
+#[test]
+fn the_version_is_the_same_everywhere() {
+    let version = env!("CARGO_PKG_VERSION");
+    assert_eq!(value_of("Dockerfile", "ARG VERSION="), version);
+    assert!(read("CHANGELOG.md").contains(&format!("\n## [{version}]")), "CHANGELOG.md has no section [{version}]");
+}
+
+#[test]
+fn the_index_of_decisions_lists_every_one_in_order() {
+    let index = read("docs/decisions/README.md");
+    let listed: Vec<String> = index.lines().flat_map(links).filter(|target| target.starts_with("00")).collect();
+    let mut there: Vec<String> = files(&["md"])
+        .iter()
+        .filter(|file| file.parent().is_some_and(|folder| folder.ends_with("docs/decisions")))
+        .filter_map(|file| Some(file.file_name()?.to_string_lossy().into_owned()))
+        .filter(|name| name != "README.md")
+        .collect();
+    there.sort();
+    assert_eq!(listed, there);
+    for (place, name) in there.iter().enumerate() {
+        assert!(name.starts_with(&format!("{:04}-", place + 1)), "{name} is out of sequence");
+    }
+}
