@@ -21,7 +21,6 @@ use crate::clock::{self, Clock};
 use crate::config::Config;
 use crate::http::BuildError;
 use crate::k8s::client::{self, ClientError};
-use crate::metrics::process;
 
 /// How long the agent may take to stop. With the admin server's second it stays within the 5 s that are promised.
 const STOP_LIMIT: Duration = Duration::from_millis(3500);
@@ -41,9 +40,6 @@ pub enum RunError {
     /// The process cannot hear signals.
     #[error("signals cannot be handled: {0}")]
     Signals(#[source] io::Error),
-    /// The agent could not begin.
-    #[error(transparent)]
-    Agent(#[from] BuildError),
     /// The agent ended without being asked to.
     #[error("the agent ended without being told to")]
     Ended,
@@ -53,9 +49,8 @@ pub enum RunError {
 }
 
 /// Runs until the process is told to stop.
-pub async fn run(mut config: Config) -> Result<(), RunError> {
+pub async fn run(config: Config) -> Result<(), RunError> {
     let signals = stop_signals().map_err(RunError::Signals)?;
-    config.booted_at = process::booted_at();
     let address = config.admin_address;
     let listener = admin::bind(address).await?;
     let kube = client::build(config.kubeconfig.as_deref()).await?;
@@ -108,19 +103,19 @@ fn stop_signals() -> io::Result<impl Stream<Item = ()> + Unpin> {
 
 /// Drives the agent; `on_stop` tells it to stop.
 async fn supervise(
-    agent: impl Future<Output = Result<(), BuildError>>,
+    agent: impl Future<Output = ()>,
     mut signals: impl Stream<Item = ()> + Unpin,
     on_stop: impl FnOnce(),
 ) -> Result<(), RunError> {
     let mut agent = pin!(agent);
     tokio::select! {
         _ = signals.next() => {}
-        ended = &mut agent => return ended.map_err(RunError::from).and(Err(RunError::Ended)),
+        () = &mut agent => return Err(RunError::Ended),
     }
     tracing::info!("stopping; the node's state is left as it is");
     on_stop();
     tokio::select! {
-        ended = &mut agent => Ok(ended?),
+        () = &mut agent => Ok(()),
         _ = signals.next() => Err(RunError::Aborted),
         () = sleep(STOP_LIMIT) => {
             tracing::warn!("the agent did not stop in time and is left behind");
@@ -150,7 +145,6 @@ mod tests {
         let agent = async {
             stops.await.unwrap();
             sleep(Duration::from_secs(1)).await;
-            Ok(())
         };
         let result = supervise(agent, signals(&[10]), move || stop.send(()).unwrap()).await;
         assert!(result.is_ok(), "{result:?}");
@@ -175,7 +169,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_agent_that_ends_by_itself_is_a_failure() {
-        let result = supervise(async { Ok(()) }, signals(&[]), || {}).await;
+        let result = supervise(async {}, signals(&[]), || {}).await;
         assert!(matches!(result, Err(RunError::Ended)), "{result:?}");
     }
 }

@@ -6,3 +6,8 @@ pub mod gateway;
 pub mod imds;
 pub mod kubelet;
 pub mod objects;
+pub mod pace;
+pub mod report;
+pub mod scenario;
+pub mod timeline;
+pub mod world;

@@ -1,13 +1,134 @@
-//! `spotwarden simulate`: a world in a box.
+//! `spotwarden simulate`: plays a scenario and shows what happens, live, with a verdict at the end.
+//!
+//! The agent that is shown is the one that `run` runs. Everything is in this process and on loopback; nothing outside is
+//! asked or changed.
 
+mod output;
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
+
+use crate::cli::USAGE;
+use crate::clock::Clock;
+use crate::sim::pace::Speed;
+use crate::sim::scenario::{Scenario, ScenarioError, shipped};
+use crate::sim::world::{BackendHandle, Options, World, WorldError};
+use output::{Format, Output};
 
 /// What `simulate` is asked to do.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// A scenario's name (see --list) or a scenario file
+    #[arg(long, value_name = "NAME|FILE", default_value = "plain-notice")]
+    scenario: String,
 
-/// Placeholder.
-pub fn main(_args: &Args) -> ExitCode {
-    tracing::error!("simulate is not there yet");
-    ExitCode::FAILURE
+    /// Show the scenarios that come with the program
+    #[arg(long)]
+    list: bool,
+
+    /// Simulated seconds in a real one (0.1 to 100), or `max` [default: 10, with --serve 1]
+    #[arg(long, value_name = "N|max")]
+    speed: Option<Speed>,
+
+    /// Lines for people, or one JSON object on each line
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::Plain)]
+    output: Format,
+
+    /// Keep the world up until Ctrl-C, for kubectl, curl and other agents
+    #[arg(long)]
+    serve: bool,
+
+    /// With --serve: where the simulated metadata service listens (loopback only; port 0 takes any)
+    #[arg(long, value_name = "ADDRESS:PORT", requires = "serve")]
+    imds_address: Option<SocketAddr>,
+
+    /// With --serve: where the simulated API server listens (loopback only; port 0 takes any)
+    #[arg(long, value_name = "ADDRESS:PORT", requires = "serve")]
+    api_address: Option<SocketAddr>,
+
+    /// With --serve: no agent, so that another one can be tried
+    #[arg(long, requires = "serve")]
+    without_agent: bool,
+
+    /// Any value but an empty one turns colours off (no-color.org)
+    #[arg(long, hide = true, env = "NO_COLOR", hide_env_values = true, num_args = 0..=1, default_missing_value = "1")]
+    no_color: Option<String>,
+}
+
+/// Ten times real time lets a person follow two minutes in twelve seconds.
+const SPEED: Speed = Speed::Times(10.0);
+
+/// Why there is no verdict.
+#[derive(Debug, thiserror::Error)]
+enum SimulateError {
+    #[error(transparent)]
+    Scenario(#[from] ScenarioError),
+    #[error(transparent)]
+    World(#[from] WorldError),
+    #[error("no runtime: {0}")]
+    Runtime(#[source] io::Error),
+    #[error("Ctrl-C cannot be heard: {0}")]
+    Signals(#[source] io::Error),
+}
+
+/// Does what is asked: 0 if the verdict is good, 1 if it is bad or cannot be reached, 64 if there is no such scenario.
+pub fn main(args: &Args) -> ExitCode {
+    let mut output = Output::new(args.output, args.no_color.as_deref().is_none_or(str::is_empty));
+    let done = if args.list { list(&mut output) } else { simulate(args, &mut output) };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            output.error(&error.to_string());
+            if matches!(error, SimulateError::Scenario(_)) { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
+        }
+    }
+}
+
+fn list(output: &mut Output) -> Result<bool, SimulateError> {
+    output.list(&shipped()?);
+    Ok(true)
+}
+
+fn simulate(args: &Args, output: &mut Output) -> Result<bool, SimulateError> {
+    let scenario = Scenario::load(&args.scenario)?;
+    let speed = args.speed.unwrap_or(if args.serve { Speed::Real } else { SPEED });
+    let runtime = speed.runtime().map_err(SimulateError::Runtime)?;
+    runtime.block_on(async {
+        tokio::select! {
+            result = play(args, &scenario, speed, output) => result,
+            () = speed.pace() => Ok(false),
+        }
+    })
+}
+
+async fn play(args: &Args, scenario: &Scenario, speed: Speed, output: &mut Output) -> Result<bool, SimulateError> {
+    // Real time needs no clock of its own; any other speed begins now and drifts from there.
+    let clock = match speed {
+        Speed::Real => Clock::System,
+        Speed::Times(_) | Speed::Max => Clock::anchored(Clock::System.now().wall),
+    };
+    output.begin(scenario, speed);
+    let mut world = World::open(scenario, BackendHandle::embedded(clock), clock, &options(args)).await?;
+    if args.serve {
+        output.addresses(world.addresses(), world.node_name());
+    }
+    let report = world.play(|entry| output.entry(&entry)).await;
+    output.report(&report);
+    if args.serve {
+        output.stays();
+        tokio::signal::ctrl_c().await.map_err(SimulateError::Signals)?;
+    }
+    Ok(report.passed)
+}
+
+fn options(args: &Args) -> Options {
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    Options {
+        imds_address: args.imds_address.unwrap_or(any),
+        api_address: args.api_address.unwrap_or(any),
+        admin_address: (args.serve && !args.without_agent).then_some(any),
+        with_agent: !args.without_agent,
+    }
 }

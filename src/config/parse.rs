@@ -91,7 +91,6 @@ pub fn run_config(flags: &dyn Fn(&str) -> Option<String>, env: &Environment) -> 
     refuse_unknown(env.names())?;
     let sources = Sources { flags, env };
     let agent = Config {
-        booted_at: None,
         node_name: node_name(&sources)?,
         kubeconfig: sources.get("kubeconfig").map(|given| PathBuf::from(given.value)),
         imds: ImdsConfig { endpoint: imds_endpoint(env)?, spot_interval: spot_interval(&sources)? },

@@ -2,13 +2,14 @@
 
 use std::fs;
 
-use jiff::Timestamp;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Unit;
+
+use crate::clock;
 
 /// The unit of times in procfs. Linux fixed it at 100 per second for user space, whatever the kernel's tick is.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -24,7 +25,7 @@ impl ProcessCollector {
     /// Reads what never changes.
     pub fn new() -> Self {
         let started = stat().and_then(|text| Stat::parse(&text)).map(|stat| stat.start_seconds);
-        let start_time = booted_at().zip(started).map(|(boot, started)| boot.as_second() as f64 + started);
+        let start_time = clock::booted_at().zip(started).map(|(boot, started)| boot.as_second() as f64 + started);
         Self { start_time }
     }
 }
@@ -109,16 +110,6 @@ impl Memory {
     }
 }
 
-/// When the kernel booted, to the second and by the wall clock as it is set now.
-pub fn booted_at() -> Option<Timestamp> {
-    boot_time(&fs::read_to_string("/proc/stat").ok()?)
-}
-
-fn boot_time(text: &str) -> Option<Timestamp> {
-    let seconds = text.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()?;
-    Timestamp::from_second(seconds).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -134,13 +125,6 @@ mod tests {
         assert_eq!(Stat::parse(""), None);
         assert_eq!(Stat::parse("42 (x) S 1"), None);
         assert_eq!(Memory::parse("VmRSS: much kB\nVmSize: 1 kB"), None);
-        assert_eq!(boot_time("cpu 1 2 3"), None);
-        assert_eq!(boot_time("btime 99999999999999999"), None);
-    }
-
-    #[test]
-    fn the_boot_time_is_a_unix_time() {
-        assert_eq!(boot_time("cpu 1 2 3\nbtime 1795226400\n"), Some("2026-11-21T02:00:00Z".parse().unwrap()));
     }
 
     #[test]

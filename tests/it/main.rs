@@ -19,4 +19,6 @@ mod imds;
 #[cfg(test)]
 mod manifests;
 #[cfg(test)]
+mod scenarios;
+#[cfg(test)]
 mod stop_parity;

@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use http::Method;
-use kube::Client;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::ListParams;
+use kube::{Api, Client};
 use serde_json::{Value, json};
 use spotwarden::clock::Clock;
 use spotwarden::sim::apiserver::ApiServer;
@@ -21,11 +23,15 @@ use crate::controlplane::ControlPlane;
 const NAMESPACE: &str = "stop-parity";
 const NODE: &str = "stop-parity";
 
+/// Name, told, grace in seconds, exited, killed, object gone, cut off.
+type Fate = (String, bool, Option<u64>, bool, bool, bool, bool);
+
 /// What a story leaves behind, free of what differs between two runs.
 #[derive(Debug, PartialEq)]
 struct End {
-    /// Name, told, grace in seconds, exited, killed, object gone, cut off.
-    fates: Vec<(String, bool, Option<u64>, bool, bool, bool, bool)>,
+    fates: Vec<Fate>,
+    /// Name, phase and readiness of the objects that stay behind.
+    left: Vec<(String, String, String)>,
     /// Verb, resource, name and code of what went through the gateway.
     requests: Vec<(String, String, String, u16)>,
 }
@@ -65,6 +71,7 @@ async fn tell(backend: impl Backend + 'static, kubelet: Client, clock: Clock, ht
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
     let spec = KubeletSpec { namespace: Some(NAMESPACE.into()), ..KubeletSpec::default() };
+    let pods = Api::<Pod>::namespaced(kubelet.clone(), NAMESPACE);
     let kubelet = Kubelet::new(kubelet, NODE, clock, spec);
     let handle = kubelet.handle();
     let mut tasks = JoinSet::new();
@@ -93,7 +100,7 @@ async fn tell(backend: impl Backend + 'static, kubelet: Client, clock: Clock, ht
     while !running.is_finished() {
         sleep(Duration::from_millis(50)).await;
     }
-    End { fates: fates(handle.fates()), requests: requests(&gateway) }
+    End { fates: fates(handle.fates()), left: left(&pods).await, requests: requests(&gateway) }
 }
 
 fn cast() -> Vec<PodSpec> {
@@ -110,7 +117,7 @@ fn cast() -> Vec<PodSpec> {
     ]
 }
 
-fn fates(fates: Vec<PodFate>) -> Vec<(String, bool, Option<u64>, bool, bool, bool, bool)> {
+fn fates(fates: Vec<PodFate>) -> Vec<Fate> {
     let plain = |fate: PodFate| {
         let grace = fate.grace_granted.map(|grace| grace.as_secs());
         let (told, exited, gone) = (fate.told_at.is_some(), fate.exited_at.is_some(), fate.gone_at.is_some());
@@ -119,6 +126,19 @@ fn fates(fates: Vec<PodFate>) -> Vec<(String, bool, Option<u64>, bool, bool, boo
     let mut fates: Vec<_> = fates.into_iter().map(plain).collect();
     fates.sort();
     fates
+}
+
+async fn left(pods: &Api<Pod>) -> Vec<(String, String, String)> {
+    let plain = |pod: Pod| {
+        let status = pod.status.unwrap_or_default();
+        let ready = status.conditions.into_iter().flatten().find(|condition| condition.type_ == "Ready");
+        (
+            pod.metadata.name.unwrap_or_default(),
+            status.phase.unwrap_or_default(),
+            ready.map(|r| r.status).unwrap_or_default(),
+        )
+    };
+    pods.list(&ListParams::default()).await.expect("a list").items.into_iter().map(plain).collect()
 }
 
 fn requests(gateway: &Gateway) -> Vec<(String, String, String, u16)> {
@@ -170,6 +190,9 @@ async fn every_pod_of_the_simulated_story_ends_as_its_kind_does() {
             fate("untold-1", false, None, false, false, false, true),
         ]
     );
+    let left =
+        ["cut-1", "guarded-1", "untold-1"].map(|name| (name.to_owned(), "Running".to_owned(), "True".to_owned()));
+    assert_eq!(end.left, left);
     let evictions: Vec<_> = end.requests.iter().filter(|r| r.1 == "pods/eviction").map(|r| (&*r.2, r.3)).collect();
     let expected = [
         ("quick-1", 201),

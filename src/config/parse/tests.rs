@@ -49,7 +49,6 @@ fn every_setting_can_be_given_as_a_flag() {
     )
     .unwrap();
     let expected = Config {
-        booted_at: None,
         node_name: "n1".into(),
         kubeconfig: Some("/tmp/k".into()),
         imds: ImdsConfig { endpoint: IMDS_IPV4.into(), spot_interval: Duration::from_secs(2) },

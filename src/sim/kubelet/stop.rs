@@ -120,6 +120,7 @@ impl Process {
     /// The deletion was seen, with this grace; SIGTERM is due after `observe`, but not before `not_before`. Seeing the
     /// same or a longer grace again changes nothing.
     pub fn delete(&mut self, now: Instant, grace: Duration, not_before: Instant) {
+        // The kubelet's own final DELETE asks for a grace of 0; nobody was granted that.
         let over = matches!(self.state, State::Exited { .. } | State::Removed);
         if over || self.grace.is_some_and(|seen| seen <= grace) {
             return;

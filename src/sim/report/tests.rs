@@ -1,0 +1,164 @@
+use super::*;
+
+const DEADLINE: Duration = Duration::from_secs(33);
+
+fn seconds(value: u64) -> Duration {
+    Duration::from_secs(value)
+}
+
+fn scenario(expect: &str) -> Scenario {
+    let text = format!(
+        "title = \"t\"\n[notice]\nlead = 30\n[[pods]]\nname = \"web\"\n[[pods]]\nname = \"ds\"\nowner = \"DaemonSet\"\n[expect]\n{expect}"
+    );
+    Scenario::parse("try.toml", &text).unwrap()
+}
+
+fn patch(status: u16) -> CallFact {
+    let (at, answered) = (Duration::from_millis(3500), Some(Duration::from_millis(3600)));
+    CallFact { at, answered, verb: "patch".into(), resource: "nodes".into(), status: Some(status) }
+}
+
+fn poll(at: Duration) -> ImdsFact {
+    ImdsFact { at, is_poll: true, is_safe: true }
+}
+
+/// A world in which everything went well.
+fn good() -> Facts {
+    let web = PodFact {
+        name: "web-0".into(),
+        group: "web".into(),
+        drained: true,
+        wanted: 30,
+        granted: Some(30),
+        told_by_agent: true,
+        told_at: Some(seconds(4)),
+        ended_at: Some(seconds(6)),
+        gone_at: Some(seconds(7)),
+        ..PodFact::default()
+    };
+    let daemon = PodFact { name: "ds-0".into(), group: "ds".into(), wanted: 30, ..PodFact::default() };
+    Facts {
+        notice_at: Some(seconds(3)),
+        deadline: Some(DEADLINE),
+        pods: vec![web, daemon],
+        calls: vec![patch(200)],
+        imds_requests: (0..10).map(|at| poll(seconds(at))).collect(),
+        fence: FencePart::ALL.to_vec(),
+        events: BTreeMap::from([("Fenced".into(), 1)]),
+        agent: AgentFacts {
+            lives: 1,
+            outcomes: BTreeMap::from([("web-0".into(), Outcome::Graceful)]),
+            slack_seconds: Some(25.4),
+            notices: 1,
+            counted: BTreeMap::from([(Outcome::Graceful, 1)]),
+            died: None,
+        },
+        ..Facts::default()
+    }
+}
+
+fn failed(expect: &str, facts: &Facts) -> Vec<String> {
+    let report = Report::judge(&scenario(expect), facts);
+    assert_eq!(report.passed, report.checks.iter().all(|check| check.passed));
+    report.checks.into_iter().filter(|check| !check.passed).map(|check| check.name).collect()
+}
+
+/// Breaks one fact of the good world; exactly the checks that are named must fail.
+fn breaks(change: impl FnOnce(&mut Facts), wanted: &[&str]) {
+    let mut facts = good();
+    change(&mut facts);
+    let failed = failed("", &facts);
+    assert_eq!(failed.len(), wanted.len(), "{failed:?}");
+    for (failed, wanted) in failed.iter().zip(wanted) {
+        assert!(failed.contains(wanted), "{failed}");
+    }
+}
+
+#[test]
+fn a_world_in_which_everything_went_well_passes() {
+    let report = Report::judge(&scenario("min_granted = { web = 30 }"), &good());
+    assert!(report.passed, "{}", report.text(false));
+    assert_eq!((report.deadline_met, report.slack_seconds), (Some(true), Some(26.0)));
+    assert_eq!(report.notice_to_fence_seconds, Some(0.6));
+}
+
+#[test]
+fn a_pod_that_is_cut_off_fails_without_a_word_in_the_file() {
+    let cut_off = |facts: &mut Facts| {
+        facts.pods[0].cut_off = true;
+        facts.pods[0].gone_at = None;
+    };
+    let wanted = ["clear before the deadline", "cut off by the power", "each pod's end", "counters agree"];
+    breaks(cut_off, &wanted);
+}
+
+#[test]
+fn what_the_agent_says_must_be_what_happened() {
+    breaks(|facts| facts.pods[0].granted = Some(29), &["each pod's end", "counters agree"]);
+    breaks(|facts| facts.agent.outcomes.clear(), &["each pod's end"]);
+    breaks(|facts| facts.agent.counted.clear(), &["counters agree"]);
+    breaks(|facts| facts.agent.slack_seconds = Some(20.0), &["the slack"]);
+    breaks(|facts| facts.agent.died = Some("panicked".into()), &["the agent ends only"]);
+    breaks(|facts| facts.agent.notices = 2, &["1 notices"]);
+}
+
+#[test]
+fn pods_that_ended_between_two_lives_of_the_agent_need_no_report() {
+    let mut facts = good();
+    facts.agent.lives = 2;
+    facts.agent.outcomes.clear();
+    facts.agent.counted.clear();
+    assert_eq!(failed("", &facts), [""; 0]);
+}
+
+#[test]
+fn the_fence_must_be_whole_and_early() {
+    breaks(|facts| _ = facts.fence.pop(), &["whole fence"]);
+    breaks(|facts| facts.calls[0].answered = Some(seconds(6)), &["fenced 2 s after"]);
+    breaks(|facts| facts.calls[0].status = Some(409), &["fenced 2 s after"]);
+    breaks(|facts| facts.foreign_lost.push("taint a".into()), &["others set"]);
+    let mut without_label = good();
+    without_label.fence.retain(|&part| part != FencePart::Label);
+    assert_eq!(failed("fence_without = [\"label\"]", &without_label), [""; 0]);
+    assert_eq!(failed("fence_without = [\"label\"]", &good()).len(), 1, "a part that must be missing is there");
+}
+
+#[test]
+fn what_is_not_the_agents_is_left_alone() {
+    breaks(|facts| facts.pods[1].told_by_agent = true, &["left alone"]);
+    breaks(|facts| _ = facts.events.insert("Fenced".into(), 2), &["published twice"]);
+    breaks(|facts| facts.imds_requests = vec![poll(seconds(1)); 3], &["IMDS is polled"]);
+    breaks(|facts| facts.imds_requests[0].is_safe = false, &["IMDS is asked"]);
+    breaks(|facts| facts.imds_most_at_once = 2, &["IMDS is asked"]);
+}
+
+#[test]
+fn what_a_file_names_is_judged() {
+    let facts = good();
+    assert_eq!(failed("outcomes = { graceful = 1, skipped = 1, forced = 0 }", &facts), [""; 0]);
+    assert_eq!(failed("outcomes = { graceful = 1 }", &facts).len(), 1, "an outcome that is not named must not occur");
+    assert_eq!(failed("min_slack = 27", &facts).len(), 1);
+    assert_eq!(failed("max_api_calls = 0", &facts).len(), 1);
+    assert_eq!(failed("mutating_requests = 0", &facts).len(), 1);
+    assert_eq!(failed("events = { Restored = 1 }", &facts).len(), 1);
+    assert_eq!(failed("deadline_met = false", &facts).len(), 1);
+    assert_eq!(failed("fenced = false", &facts).len(), 1);
+    assert_eq!(failed("min_granted = { web = 31 }", &facts).len(), 1);
+}
+
+#[test]
+fn a_pod_that_was_gone_after_the_deadline_is_unfinished_whatever_it_was_granted() {
+    let late = PodFact { drained: true, gone_at: Some(DEADLINE + seconds(1)), forced: true, ..PodFact::default() };
+    assert_eq!(late.outcome(Some(DEADLINE)), Outcome::Unfinished);
+    assert_eq!(PodFact { gone_at: Some(DEADLINE), ..late }.outcome(Some(DEADLINE)), Outcome::Forced);
+}
+
+#[test]
+fn the_text_names_the_verdict_the_pods_and_the_failed_check() {
+    let mut facts = good();
+    facts.agent.notices = 0;
+    let text = Report::judge(&scenario(""), &facts).text(false);
+    assert!(text.starts_with("FAILED  try\n  deadline   met, 26.0 s to spare\n"), "{text}");
+    assert!(text.contains("1 × web              graceful   wanted 30 s, granted 30 s, stopped in 2.0 s"), "{text}");
+    assert!(text.contains("FAILED 1 notices are counted (0)"), "{text}");
+}

@@ -1,0 +1,82 @@
+//! The scenario files that are part of the binary.
+
+use super::{Scenario, ScenarioError};
+
+macro_rules! shipped_file {
+    ($file:literal) => {
+        ($file, include_str!(concat!("../../../scenarios/", $file)))
+    };
+}
+
+/// File names and texts of all shipped scenarios, in the order in which they are listed: the simple ones first.
+pub const SHIPPED: &[(&str, &str)] = &[
+    shipped_file!("plain-notice.toml"),
+    shipped_file!("full-node.toml"),
+    shipped_file!("budget-frees.toml"),
+    shipped_file!("budget-never-frees.toml"),
+    shipped_file!("two-budgets.toml"),
+    shipped_file!("long-graces.toml"),
+    shipped_file!("ignores-sigterm.toml"),
+    shipped_file!("mixed-node.toml"),
+    shipped_file!("late-pods.toml"),
+    shipped_file!("late-notice.toml"),
+    shipped_file!("stop.toml"),
+    shipped_file!("hibernate.toml"),
+    shipped_file!("dry-run.toml"),
+    shipped_file!("imds-down.toml"),
+    shipped_file!("api-slow.toml"),
+    shipped_file!("api-gone.toml"),
+    shipped_file!("agent-restart.toml"),
+    shipped_file!("second-actor.toml"),
+    shipped_file!("admission-denies-label.toml"),
+];
+
+/// All shipped scenarios.
+pub fn shipped() -> Result<Vec<Scenario>, ScenarioError> {
+    SHIPPED.iter().map(|(file, text)| Scenario::parse(file, text)).collect()
+}
+
+/// File name (as errors show it) and text of the shipped scenario called `name`.
+pub(super) fn text(name: &str) -> Option<(String, &'static str)> {
+    let (file, text) = SHIPPED.iter().find(|(file, _)| file.strip_suffix(".toml") == Some(name))?;
+    Some((format!("scenarios/{file}"), text))
+}
+
+/// The shipped name that begins most like `name`, if any begins alike at all.
+pub(super) fn nearest(name: &str) -> Option<String> {
+    let alike = |candidate: &str| candidate.bytes().zip(name.bytes()).take_while(|(a, b)| a == b).count();
+    let names = SHIPPED.iter().filter_map(|(file, _)| file.strip_suffix(".toml"));
+    names.map(|candidate| (alike(candidate), candidate)).filter(|&(same, _)| same >= 3).max().map(|(_, c)| c.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_shipped_scenario_is_valid_and_says_what_it_shows() {
+        for scenario in shipped().unwrap() {
+            assert!(scenario.title.len() > 10 && scenario.title.len() < 90, "{}", scenario.name);
+            assert!(scenario.description.len() > 60, "{}", scenario.name);
+        }
+    }
+
+    #[test]
+    fn every_scenario_file_is_shipped() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
+        let files: BTreeSet<String> =
+            std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        let listed: BTreeSet<String> = SHIPPED.iter().map(|(file, _)| (*file).to_owned()).collect();
+        assert_eq!(files, listed);
+    }
+
+    #[test]
+    fn a_misspelt_name_is_answered_with_the_nearest_one() {
+        let error = Scenario::load("plain-notcie").unwrap_err().to_string();
+        assert!(error.contains("the nearest name is \"plain-notice\""), "{error}");
+        assert!(Scenario::load("zzz").unwrap_err().to_string().contains("--list"));
+        assert!(matches!(Scenario::load("./no/such.toml"), Err(ScenarioError::Unreadable { .. })));
+    }
+}

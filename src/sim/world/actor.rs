@@ -1,0 +1,144 @@
+//! Somebody else who acts on the node and its pods while the agent does, straight at the API server.
+
+use std::time::Duration;
+
+use http::Request;
+use k8s_openapi::api::core::v1::{Node, Pod, Taint};
+use kube::Api;
+use kube::api::{DeleteParams, PostParams};
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use super::World;
+use super::observer::Notes;
+use super::setup::node_taint;
+use crate::sim::scenario::{ActorDoes, ActorEvent};
+use crate::sim::timeline::Actor;
+
+/// What managed node groups and kubectl wait between two tries of a refused eviction.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
+/// Tries of one eviction.
+const TRIES: u32 = 60;
+
+/// Begins what the event says; the rest goes on beside the world.
+pub(super) fn act(world: &mut World, event: &ActorEvent) {
+    let by = Act {
+        client: world.backend.client.clone(),
+        node: world.node.clone(),
+        namespace: world.namespace.clone(),
+        actor: Actor::Other(event.name.clone()),
+        notes: world.notes.clone(),
+    };
+    let pods = |groups: &[String]| -> Vec<String> {
+        let chosen = world.scenario.pods.iter().filter(|group| groups.contains(&group.name));
+        chosen.flat_map(|group| group.pod_names().collect::<Vec<_>>()).collect()
+    };
+    match &event.does {
+        ActorDoes::Cordon => {
+            world.foreign.cordoned = true;
+            world.tasks.spawn(by.cordon());
+        }
+        ActorDoes::Taint(taint) => {
+            let taint = node_taint(taint);
+            world.foreign.taints.push(serde_json::to_value(&taint).unwrap_or_default());
+            world.tasks.spawn(by.taint(taint));
+        }
+        ActorDoes::Delete { pods: groups, grace } => {
+            for pod in pods(groups) {
+                world.tasks.spawn(by.clone().delete(pod, *grace));
+            }
+        }
+        ActorDoes::Evict { pods: groups, grace } => {
+            for pod in pods(groups) {
+                world.tasks.spawn(by.clone().evict(pod, *grace));
+            }
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Act {
+    client: kube::Client,
+    node: String,
+    namespace: String,
+    actor: Actor,
+    notes: Notes,
+}
+
+impl Act {
+    fn note(&self, what: impl Into<String>, pod: Option<String>) {
+        self.notes.add(self.actor.clone(), what, pod);
+    }
+
+    async fn cordon(self) {
+        let change = |node: &mut Node| node.spec.get_or_insert_default().unschedulable = Some(true);
+        self.change(change, "cordons the node".into()).await;
+    }
+
+    async fn taint(self, taint: Taint) {
+        let what = format!("sets the taint {}", taint.key);
+        let change =
+            |node: &mut Node| node.spec.get_or_insert_default().taints.get_or_insert_default().push(taint.clone());
+        self.change(change, what).await;
+    }
+
+    /// Reads, changes and writes the node, again if somebody else wrote it meanwhile.
+    async fn change(&self, change: impl Fn(&mut Node), what: String) {
+        let nodes: Api<Node> = Api::all(self.client.clone());
+        loop {
+            let written = async {
+                let mut node = nodes.get(&self.node).await?;
+                change(&mut node);
+                nodes.replace(&self.node, &PostParams::default(), &node).await
+            };
+            match written.await {
+                Ok(_) => return self.note(what, None),
+                Err(kube::Error::Api(status)) if status.code == 409 => {}
+                Err(error) => return self.note(format!("fails, {error}"), None),
+            }
+        }
+    }
+
+    async fn delete(self, pod: String, grace: Option<u32>) {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
+        let params = DeleteParams { grace_period_seconds: grace, ..DeleteParams::default() };
+        match pods.delete(&pod, &params).await {
+            Ok(_) => self.told(pod, "deletes", grace),
+            Err(error) => self.note(format!("cannot delete, {error}"), Some(pod)),
+        }
+    }
+
+    async fn evict(self, pod: String, grace: Option<u32>) {
+        for _ in 0..TRIES {
+            match self.try_evict(&pod, grace).await {
+                Ok(()) => return self.told(pod, "evicts", grace),
+                Err(kube::Error::Api(status)) if matches!(status.code, 429 | 500) => {
+                    self.note("is refused an eviction", Some(pod.clone()));
+                }
+                Err(kube::Error::Api(status)) if status.code == 404 => return,
+                Err(error) => return self.note(format!("cannot evict, {error}"), Some(pod)),
+            }
+            sleep(ASK_AGAIN).await;
+        }
+    }
+
+    /// kube's own `evict` loses the grace on its way.
+    async fn try_evict(&self, pod: &str, grace: Option<u32>) -> kube::Result<()> {
+        let body = json!({
+            "apiVersion": "policy/v1",
+            "kind": "Eviction",
+            "metadata": {"name": pod, "namespace": self.namespace},
+            "deleteOptions": {"gracePeriodSeconds": grace},
+        });
+        let path = format!("/api/v1/namespaces/{}/pods/{pod}/eviction", self.namespace);
+        let request = Request::post(path).header(http::header::CONTENT_TYPE, "application/json");
+        let request = request.body(body.to_string().into_bytes()).map_err(kube::Error::HttpError)?;
+        self.client.request::<Value>(request).await.map(drop)
+    }
+
+    fn told(&self, pod: String, does: &str, grace: Option<u32>) {
+        let grace = grace.map_or(String::new(), |grace| format!(" with {grace} s of grace"));
+        self.notes.told(&pod);
+        self.note(format!("{does}{grace}"), Some(pod));
+    }
+}

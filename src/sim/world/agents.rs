@@ -1,0 +1,170 @@
+//! The agent's processes: each life is one [`Agent`] with its own registry, as a restarted container has.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio::sync::{oneshot, watch};
+use tokio::task::{AbortHandle, JoinSet};
+
+use super::{Addresses, WorldError};
+use crate::admin::{self, Handles};
+use crate::agent::Agent;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::interruption::record::Status;
+use crate::k8s::client;
+use crate::metrics::Metrics;
+use crate::sim::scenario::{AgentDoes, Scenario};
+
+/// One process of the agent.
+pub(super) struct Life {
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) status: watch::Receiver<Status>,
+    process: AbortHandle,
+    stop: Option<oneshot::Sender<()>>,
+}
+
+/// All processes of the agent, the last one possibly running.
+pub(super) struct Agents {
+    config: Config,
+    api: SocketAddr,
+    clock: Clock,
+    admin: Option<std::net::TcpListener>,
+    with_agent: bool,
+    pub(super) lives: Vec<Life>,
+    tasks: JoinSet<Result<(), String>>,
+    /// The last process was ended by the scenario.
+    ended: bool,
+    /// Why one ended by itself.
+    pub(super) died: Option<String>,
+}
+
+impl Agents {
+    pub(super) fn new(
+        scenario: &Scenario,
+        node: &str,
+        at: Addresses,
+        clock: Clock,
+        admin: Option<std::net::TcpListener>,
+        with_agent: bool,
+    ) -> Self {
+        let mut config = Config::for_node(node);
+        let wanted = &scenario.agent;
+        config.imds.endpoint = format!("http://{}", at.imds);
+        config.dry_run = wanted.dry_run;
+        config.on_blocked_eviction = wanted.on_blocked_eviction.unwrap_or(config.on_blocked_eviction);
+        config.shutdown_tail = wanted.shutdown_tail.unwrap_or(config.shutdown_tail);
+        config.safety_margin = wanted.safety_margin.unwrap_or(config.safety_margin);
+        config.imds.spot_interval = wanted.spot_interval.unwrap_or(config.imds.spot_interval);
+        Self {
+            config,
+            api: at.api,
+            clock,
+            admin,
+            with_agent,
+            lives: Vec::new(),
+            tasks: JoinSet::new(),
+            ended: true,
+            died: None,
+        }
+    }
+
+    pub(super) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Starts a process, if there is to be an agent at all.
+    pub(super) fn start(&mut self) -> Result<(), WorldError> {
+        if !self.with_agent {
+            return Ok(());
+        }
+        let unusable = |error: &dyn std::error::Error| WorldError::Client(error.to_string());
+        let url = format!("http://{}", self.api).parse().map_err(|error| unusable(&error as &http::uri::InvalidUri))?;
+        let client = client::from_config(kube::Config::new(url)).map_err(|error| unusable(&error))?;
+        let agent = Agent::new(self.config.clone(), client, self.clock).map_err(|error| unusable(&error))?;
+        let (metrics, status) = (agent.metrics(), agent.status());
+        let handles = Handles {
+            metrics: metrics.clone(),
+            readiness: agent.readiness(),
+            status: status.clone(),
+            clock: self.clock,
+            node_name: self.config.node_name.clone(),
+            dry_run: self.config.dry_run,
+        };
+        let admin = self.admin.as_ref().map(std::net::TcpListener::try_clone).transpose();
+        let admin = admin.map_err(|error| unusable(&error))?;
+        let (stop, stopped) = oneshot::channel();
+        let process = self.tasks.spawn(process(agent, admin, handles, stopped));
+        self.lives.push(Life { metrics, status, process, stop: Some(stop) });
+        self.ended = false;
+        Ok(())
+    }
+
+    /// Ends the running process, if there is one.
+    pub(super) fn end(&mut self, how: AgentDoes) {
+        self.ended = true;
+        let Some(life) = self.lives.last_mut() else { return };
+        match how {
+            AgentDoes::Crash => life.process.abort(),
+            AgentDoes::Stop => _ = life.stop.take().map(|stop| stop.send(())),
+        }
+    }
+
+    /// Whether a process is meant to run now.
+    pub(super) fn is_running(&self) -> bool {
+        !self.ended && self.died.is_none()
+    }
+
+    /// The last process's state.
+    pub(super) fn status(&self) -> Option<Status> {
+        self.lives.last().map(|life| life.status.borrow().clone())
+    }
+
+    /// Waits until the running process has something new to tell, or ends.
+    pub(super) async fn changed(&mut self) {
+        let Some(life) = self.lives.last_mut() else { return std::future::pending().await };
+        let changed = async {
+            if life.status.changed().await.is_err() {
+                // The process is gone; its end arrives by the other branch, once.
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            () = changed => {}
+            Some(ended) = self.tasks.join_next() => self.died = unexpected(ended, self.ended).or(self.died.take()),
+            else => std::future::pending().await,
+        }
+    }
+}
+
+/// Why a process ended, if it was not the scenario's doing.
+fn unexpected(ended: Result<Result<(), String>, tokio::task::JoinError>, meant: bool) -> Option<String> {
+    match ended {
+        Err(error) if error.is_panic() => Some("the agent panicked".into()),
+        Err(_) => None,
+        Ok(Err(reason)) => Some(reason),
+        Ok(Ok(())) if meant => None,
+        Ok(Ok(())) => Some("the agent ended by itself".into()),
+    }
+}
+
+/// The agent with its admin server, as one process.
+async fn process(
+    agent: Agent,
+    admin: Option<std::net::TcpListener>,
+    handles: Handles,
+    stopped: oneshot::Receiver<()>,
+) -> Result<(), String> {
+    let admin = async {
+        if let Some(listener) = admin {
+            let listener = TcpListener::from_std(listener).map_err(|error| error.to_string())?;
+            admin::serve(listener, handles, std::future::pending()).await;
+        }
+        std::future::pending().await
+    };
+    tokio::select! {
+        () = agent.run(async { _ = stopped.await }) => Ok(()),
+        failed = admin => failed,
+    }
+}

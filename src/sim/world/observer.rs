@@ -1,0 +1,219 @@
+//! Makes the timeline: looks at the world's own records again and again and tells what is new in them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::time::Instant;
+
+use super::{Run, World};
+use crate::interruption::record::Status;
+use crate::sim::gateway::log::LoggedRequest;
+use crate::sim::imds::ImdsRequest;
+use crate::sim::kubelet::PodFate;
+use crate::sim::timeline::{Actor, TimelineEntry};
+
+/// One thing that happened, possibly to one pod.
+#[derive(Clone, Debug)]
+struct Raw {
+    at: Instant,
+    actor: Actor,
+    what: String,
+    pod: Option<String>,
+}
+
+/// What happened beside the records that the services keep; clones share it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Notes(Arc<Mutex<Noted>>);
+
+#[derive(Debug, Default)]
+struct Noted {
+    raw: Vec<Raw>,
+    /// Pods that somebody else asked to stop, and when first.
+    told: BTreeMap<String, Instant>,
+}
+
+impl Notes {
+    /// Writes something down that happens now.
+    pub(super) fn add(&self, actor: Actor, what: impl Into<String>, pod: Option<String>) {
+        self.lock().raw.push(Raw { at: Instant::now(), actor, what: what.into(), pod });
+    }
+
+    /// Somebody else got the stop of a pod accepted.
+    pub(super) fn told(&self, pod: &str) {
+        self.lock().told.entry(pod.to_owned()).or_insert_with(Instant::now);
+    }
+
+    /// Pods that somebody else asked to stop, and when first.
+    pub(super) fn told_pods(&self) -> BTreeMap<String, Instant> {
+        self.lock().told.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Noted> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How far each record has been told.
+#[derive(Default)]
+pub(super) struct Observer {
+    imds_seen: usize,
+    imds_silent: bool,
+    notice_told: bool,
+    calls_seen: usize,
+    calls_open: BTreeSet<usize>,
+    /// Refusals are repeated for as long as a budget stands; the first of each is enough.
+    refusals: BTreeSet<(String, Option<String>)>,
+    pods: BTreeMap<String, PodFate>,
+    lives: usize,
+    status: Status,
+}
+
+impl Observer {
+    /// Everything that is new, in order of time.
+    pub(super) fn look(&mut self, world: &World, run: &Run) -> Vec<TimelineEntry> {
+        let mut raw = std::mem::take(&mut world.notes.lock().raw);
+        self.imds(&world.imds.requests(), &mut raw);
+        self.api(&world.gateway.requests(), &mut raw);
+        self.kubelet(world.kubelet.fates(), &mut raw);
+        self.agent(world, &mut raw);
+        raw.sort_by_key(|raw| raw.at);
+        let mut entries: Vec<TimelineEntry> = Vec::new();
+        for raw in raw {
+            let alike = |entry: &&mut TimelineEntry| entry.actor == raw.actor && entry.what == raw.what;
+            match entries.iter_mut().find(alike) {
+                Some(entry) => entry.pods.extend(raw.pod),
+                None => entries.push(entry(raw, run)),
+            }
+        }
+        entries
+    }
+
+    fn imds(&mut self, requests: &[ImdsRequest], raw: &mut Vec<Raw>) {
+        for request in requests.iter().skip(self.imds_seen) {
+            let mut tell = |what: &str| {
+                raw.push(Raw { at: request.at.instant, actor: Actor::Imds, what: what.to_owned(), pod: None });
+            };
+            let silent = request.status.is_none_or(|status| status >= 500);
+            if silent != self.imds_silent {
+                tell(if silent { "fails the agent" } else { "answers the agent again" });
+                self.imds_silent = silent;
+            }
+            let is_notice = request.status == Some(200) && request.path.ends_with("/spot/instance-action");
+            if is_notice && !self.notice_told {
+                tell("tells the agent of the notice");
+                self.notice_told = true;
+            }
+        }
+        self.imds_seen = requests.len();
+    }
+
+    fn api(&mut self, requests: &[LoggedRequest], raw: &mut Vec<Raw>) {
+        self.calls_open.extend(self.calls_seen..requests.len());
+        self.calls_seen = requests.len();
+        for index in std::mem::take(&mut self.calls_open) {
+            let Some(request) = requests.get(index) else { continue };
+            let Some(at) = request.answered_at.or(request.done_at) else {
+                self.calls_open.insert(index);
+                continue;
+            };
+            let Some((what, pod)) = self.describe(request) else { continue };
+            raw.push(Raw { at: at.instant, actor: Actor::Api, what, pod });
+        }
+    }
+
+    /// What an answer means to a person; reads and repeated refusals mean nothing.
+    fn describe(&mut self, request: &LoggedRequest) -> Option<(String, Option<String>)> {
+        let attributes = &request.attributes;
+        let resource = attributes.resource_path();
+        let pod = (attributes.resource == "pods" && !attributes.name.is_empty()).then(|| attributes.name.clone());
+        let grace = |pointer: &str| -> String {
+            let grace = request.json().and_then(|body| body.pointer(pointer).and_then(serde_json::Value::as_u64));
+            grace.map_or(String::new(), |grace| format!(" with {grace} s of grace"))
+        };
+        if !(200..300).contains(&request.code) {
+            let what = match (request.code, request.is("create", "pods/eviction")) {
+                (0, _) => format!("breaks the connection ({} {resource})", attributes.verb),
+                (code, true) => format!("refuses the eviction ({code})"),
+                (code, false) => format!("refuses {} {resource} ({code})", attributes.verb),
+            };
+            let news = request.mutating() || request.code == 0;
+            return (news && self.refusals.insert((what.clone(), pod.clone()))).then_some((what, pod));
+        }
+        let what = match (attributes.verb, resource.as_str()) {
+            ("patch", "nodes") => "accepts the agent's change of the node".to_owned(),
+            ("create", "pods/eviction") => format!("evicts{}", grace("/deleteOptions/gracePeriodSeconds")),
+            ("delete", "pods") => format!("deletes{}", grace("/gracePeriodSeconds")),
+            ("patch", "pods/status") => "marks as disrupted".to_owned(),
+            ("create", "events") => {
+                let reason = request.json().and_then(|body| Some(body.get("reason")?.as_str()?.to_owned()));
+                format!("publishes the Event {}", reason.unwrap_or_default())
+            }
+            _ if request.mutating() => format!("accepts {} {resource}", attributes.verb),
+            _ => return None,
+        };
+        Some((what, pod))
+    }
+
+    fn kubelet(&mut self, fates: Vec<PodFate>, raw: &mut Vec<Raw>) {
+        for fate in fates {
+            let before = self.pods.get(&fate.uid);
+            let mut tell = |at: Instant, what: String| {
+                raw.push(Raw { at, actor: Actor::Kubelet, what, pod: Some(fate.name.clone()) });
+            };
+            if let (Some(at), true) = (fate.told_at, before.is_none_or(|before| before.told_at.is_none())) {
+                tell(at.instant, "sends SIGTERM".into());
+            }
+            let shorter =
+                before.and_then(|before| before.grace_granted).zip(fate.grace_granted).filter(|(old, new)| new < old);
+            if let Some((old, new)) = shorter {
+                tell(Instant::now(), format!("shortens the stop from {} s to {} s", old.as_secs(), new.as_secs()));
+            }
+            if let (Some(at), true) = (fate.exited_at, before.is_none_or(|before| before.exited_at.is_none())) {
+                tell(
+                    at.instant,
+                    if fate.killed { "kills, the grace is over" } else { "sees the processes end" }.into(),
+                );
+            }
+            if fate.cut_off && before.is_none_or(|before| !before.cut_off) {
+                tell(Instant::now(), "IS CUT OFF by the power with processes running".into());
+            }
+            self.pods.insert(fate.uid.clone(), fate);
+        }
+    }
+
+    fn agent(&mut self, world: &World, raw: &mut Vec<Raw>) {
+        let Some(status) = world.agents.status() else { return };
+        let mut tell = |what: String| raw.push(Raw { at: Instant::now(), actor: Actor::Agent, what, pod: None });
+        if std::mem::replace(&mut self.lives, world.agents.lives.len()) != self.lives {
+            self.status = Status::default();
+        }
+        if let (Some(pending), None) = (&status.pending, &self.status.pending) {
+            let deadline = pending.deadline.map_or(String::new(), |deadline| format!(" at {}", deadline.wall));
+            let takes_up = if self.lives > 1 { "takes up again" } else { "knows" };
+            tell(format!("{takes_up}: {} ({}){deadline}", pending.kind.as_str(), pending.action.as_str()));
+        }
+        if status.fenced && !self.status.fenced {
+            tell("has fenced the node".into());
+        }
+        if status.drained && !self.status.drained {
+            let slack =
+                status.slack_seconds.map_or(String::new(), |slack| format!(", {slack:.1} s before the deadline"));
+            tell(format!("is done with the drain{slack}"));
+        }
+        self.status = status;
+    }
+}
+
+fn entry(raw: Raw, run: &Run) -> TimelineEntry {
+    let left = run.deadline.filter(|_| run.notice_at.is_some_and(|notice| notice.instant <= raw.at)).map(|deadline| {
+        deadline.instant.saturating_duration_since(raw.at).as_secs_f64()
+            - raw.at.saturating_duration_since(deadline.instant).as_secs_f64()
+    });
+    TimelineEntry {
+        at: raw.at.saturating_duration_since(run.start.instant),
+        left,
+        actor: raw.actor,
+        what: raw.what,
+        pods: raw.pod.into_iter().collect(),
+    }
+}
