@@ -1,4 +1,4 @@
-//! What goes wrong, when, and for which requests. The decision is pure; [`Faults`] adds the lock and the waiting.
+//! What goes wrong, when, and for which requests. The decision is pure; `Faults` adds the lock and the waiting.
 //!
 //! Invariant: a request meets at most one fault that ends it on its way in and one on its way back; delays add up. A
 //! fault limited to its next *n* requests is used up only by requests that it really acted on.
