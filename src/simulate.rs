@@ -103,12 +103,7 @@ fn simulate(args: &Args, output: &mut Output) -> Result<bool, SimulateError> {
     })
 }
 
-async fn play(
-    args: &Args,
-    scenario: &Scenario,
-    speed: Speed,
-    output: &mut Output,
-) -> Result<bool, SimulateError> {
+async fn play(args: &Args, scenario: &Scenario, speed: Speed, output: &mut Output) -> Result<bool, SimulateError> {
     // Real time needs no clock of its own; any other speed begins now and drifts from there.
     let clock = match speed {
         Speed::Real => Clock::System,

@@ -41,12 +41,14 @@ pub(super) struct Agents {
 }
 
 impl Agents {
-    pub(super) fn new(scenario: &Scenario,
- node: &str,
- at: Addresses,
- clock: Clock,
- admin: Option<std::net::TcpListener>,
- with_agent: bool) -> Self {
+    pub(super) fn new(
+        scenario: &Scenario,
+        node: &str,
+        at: Addresses,
+        clock: Clock,
+        admin: Option<std::net::TcpListener>,
+        with_agent: bool,
+    ) -> Self {
         let mut config = Config::for_node(node);
         let wanted = &scenario.agent;
         config.imds.endpoint = format!("http://{}", at.imds);
@@ -80,7 +82,7 @@ impl Agents {
         let unusable = |error: &dyn std::error::Error| WorldError::Client(error.to_string());
         let url = format!("http://{}", self.api).parse().map_err(|error| unusable(&error as &http::uri::InvalidUri))?;
         let client = client::from_config(kube::Config::new(url)).map_err(|error| unusable(&error))?;
-        let agent = Agent::new(self.config.clone(), client, self.clock);
+        let agent = Agent::new(self.config.clone(), client, self.clock).map_err(|error| unusable(&error))?;
         let (metrics, status) = (agent.metrics(), agent.status());
         let handles = Handles {
             metrics: metrics.clone(),
@@ -162,7 +164,7 @@ async fn process(
         std::future::pending().await
     };
     tokio::select! {
-        ended = agent.run(async { _ = stopped.await }) => ended.map_err(|error| error.to_string()),
+        () = agent.run(async { _ = stopped.await }) => Ok(()),
         failed = admin => failed,
     }
 }
