@@ -27,6 +27,7 @@ use crate::interruption::{Effect, Input, NodeEvent, PatchAnswer};
 use crate::k8s::api::Api;
 use crate::k8s::metered::metered;
 use crate::k8s::{events, watch as k8s_watch};
+
 use crate::metrics::{Metrics, NodeInfo};
 use crate::monitor::ImdsMonitor;
 use crate::signal::{Observation, SignalSource};

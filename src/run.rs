@@ -76,7 +76,8 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         readiness.stopping();
         _ = stop_agent.send(());
     };
-    let agent = agent.run(async { _ = agent_stops.await });
+    // On the heap: the agent is the largest future by far, and there is one.
+    let agent = Box::pin(agent.run(async { _ = agent_stops.await }));
     let supervised = async {
         let result = supervise(agent, signals, on_stop).await;
         _ = stop_admin.send(());

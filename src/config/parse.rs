@@ -91,7 +91,6 @@ pub fn run_config(flags: &dyn Fn(&str) -> Option<String>, env: &Environment) -> 
     refuse_unknown(env.names())?;
     let sources = Sources { flags, env };
     let agent = Config {
-        booted_at: None,
         node_name: node_name(&sources)?,
         kubeconfig: sources.get("kubeconfig").map(|given| PathBuf::from(given.value)),
         imds: ImdsConfig { endpoint: imds_endpoint(env)?, spot_interval: spot_interval(&sources)? },
@@ -101,6 +100,8 @@ pub fn run_config(flags: &dyn Fn(&str) -> Option<String>, env: &Environment) -> 
         shutdown_tail: shutdown_tail(&sources)?,
         safety_margin: safety_margin(&sources)?,
         dry_run: sources.choice("dry-run", &BOOLS)?,
+        // A fact of the machine, not a setting.
+        booted_at: None,
         admin_address: admin_address(&sources)?,
     };
     let log = LogConfig { format: sources.choice("log-format", &FORMATS)?, filter: log_filter(&sources)? };

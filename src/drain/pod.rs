@@ -7,6 +7,9 @@ use jiff::Timestamp;
 /// Grace that Kubernetes gives a pod without `terminationGracePeriodSeconds` (API default: 30 s).
 pub const DEFAULT_GRACE: Duration = Duration::from_secs(30);
 
+/// Reason of the condition `DisruptionTarget` when we are about to delete a pod past a refusal.
+pub const FORCED_REASON: &str = "ForcedBySpotwarden";
+
 /// Names one pod object; the UID tells it from a successor of the same name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PodRef {
@@ -48,6 +51,8 @@ pub struct PodView {
     pub mirror: bool,
     /// `priorityClassName` is `system-cluster-critical` or `system-node-critical`.
     pub critical: bool,
+    /// Carries the condition `DisruptionTarget` that we set ahead of a forced deletion; an eviction would have replaced it.
+    pub marked: bool,
     /// Set once a stop was asked for.
     pub deletion: Option<Deletion>,
 }

@@ -71,13 +71,15 @@ impl Tracked {
             let ends = now.instant_of(deletion.at);
             Stopping { began: ends.checked_sub(deletion.grace).unwrap_or(ends), grace: deletion.grace, ends }
         });
+        // An agent before this one forced it; the pod itself is the record of that.
+        let forcing = view.marked && stopping.is_some();
         Self {
             view,
             stopping,
             outcome: None,
             held: false,
             refusal: None,
-            forcing: false,
+            forcing,
             evicted: false,
             marked: false,
             evicting: false,

@@ -13,7 +13,7 @@ use super::eviction::classify;
 use super::node::NodeView;
 use super::wire::WireNode;
 use crate::drain::eviction::EvictionAnswer;
-use crate::drain::pod::PodRef;
+use crate::drain::pod::{FORCED_REASON, PodRef};
 use crate::interruption::{PatchAnswer, Stop};
 
 /// A Node with all its images is far below this.
@@ -84,8 +84,8 @@ impl Api {
             "status": { "conditions": [{
                 "type": "DisruptionTarget",
                 "status": "True",
-                "reason": "SpotInterruption",
-                "message": "spotwarden: deleted past its disruption budget, the node is about to lose power",
+                "reason": FORCED_REASON,
+                "message": "spotwarden: deleted past a refused eviction, the node is about to lose power",
             }] },
         });
         let answer =

@@ -14,7 +14,7 @@ use kube::Resource;
 use serde::Deserialize;
 
 use super::node::NodeView;
-use crate::drain::pod::{DEFAULT_GRACE, Deletion, PodRef, PodView};
+use crate::drain::pod::{DEFAULT_GRACE, Deletion, FORCED_REASON, PodRef, PodView};
 
 /// Names of the priority classes whose pods are drained last; by name, as kubelet and Karpenter do.
 const CRITICAL: [&str; 2] = ["system-cluster-critical", "system-node-critical"];
@@ -85,6 +85,21 @@ struct RawPodSpec {
 #[serde(rename_all = "camelCase", default)]
 struct RawPodStatus {
     phase: Option<String>,
+    conditions: Vec<RawCondition>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct RawCondition {
+    #[serde(rename = "type")]
+    kind: String,
+    reason: String,
+}
+
+impl RawCondition {
+    fn is_our_mark(&self) -> bool {
+        self.kind == "DisruptionTarget" && self.reason == FORCED_REASON
+    }
 }
 
 /// A Pod as the watch delivers it, reduced to its view.
@@ -106,6 +121,7 @@ impl From<RawPod> for WirePod {
             daemon_set: raw.metadata.owned_by("apps/v1", "DaemonSet"),
             mirror: annotated(MIRROR) || raw.metadata.owned_by("v1", "Node"),
             critical: raw.spec.priority_class_name.as_deref().is_some_and(|name| CRITICAL.contains(&name)),
+            marked: raw.status.conditions.iter().any(RawCondition::is_our_mark),
             deletion: raw.metadata.deletion(),
             id: PodRef {
                 namespace: raw.metadata.namespace.clone(),

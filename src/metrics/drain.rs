@@ -56,7 +56,7 @@ impl DrainMetrics {
         metrics
     }
 
-    /// Counts one answer; `result` is one of [`RESULTS`].
+    /// Counts one answer; `result` comes from [`EvictionAnswer::result`](crate::drain::eviction::EvictionAnswer::result).
     pub fn eviction(&self, result: &'static str) {
         self.evictions.get_or_create(&ResultLabel { result }).inc();
     }

@@ -9,6 +9,8 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Unit;
 
+use crate::clock;
+
 /// The unit of times in procfs. Linux fixed it at 100 per second for user space, whatever the kernel's tick is.
 const TICKS_PER_SECOND: f64 = 100.0;
 
@@ -22,9 +24,9 @@ pub struct ProcessCollector {
 impl ProcessCollector {
     /// Reads what never changes.
     pub fn new() -> Self {
-        let boot = fs::read_to_string("/proc/stat").ok().and_then(|text| boot_time(&text));
         let started = stat().and_then(|text| Stat::parse(&text)).map(|stat| stat.start_seconds);
-        Self { start_time: boot.zip(started).map(|(boot, started)| boot + started) }
+        let start_time = clock::booted_at().zip(started).map(|(boot, started)| boot.as_second() as f64 + started);
+        Self { start_time }
     }
 }
 
@@ -108,10 +110,6 @@ impl Memory {
     }
 }
 
-fn boot_time(text: &str) -> Option<f64> {
-    text.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,7 +125,6 @@ mod tests {
         assert_eq!(Stat::parse(""), None);
         assert_eq!(Stat::parse("42 (x) S 1"), None);
         assert_eq!(Memory::parse("VmRSS: much kB\nVmSize: 1 kB"), None);
-        assert_eq!(boot_time("cpu 1 2 3"), None);
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub mod backend;
 mod body;
 pub mod denial;
 pub mod faults;
+mod lag;
 mod listen;
 pub mod log;
 
@@ -31,6 +32,7 @@ use attributes::Attributes;
 use backend::{Backend, Body, BoxError};
 use body::{AnswerBody, Cut};
 use faults::{Fault, FaultId, Faults, Plan, Seen, Verdict};
+use lag::Lagging;
 use log::{Entry, LoggedRequest, RequestLog};
 
 /// The connection is closed without an answer.
@@ -131,6 +133,9 @@ impl Gateway {
             if !watch {
                 body = whole(body).await;
             }
+        }
+        if watch {
+            body = Lagging::new(body, self.faults.clone(), attributes.clone()).boxed_unsync();
         }
         let close = watch.then(|| self.faults.clone().until_closed(attributes));
         Response::from_parts(head, AnswerBody::new(body, entry, close, cut).boxed_unsync())

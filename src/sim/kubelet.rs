@@ -215,7 +215,9 @@ impl Node {
             }
             watcher::Event::InitDone => {
                 let gone: Vec<_> = self.pods.keys().filter(|uid| !self.listed.contains(*uid)).cloned().collect();
-                gone.iter().for_each(|uid| self.gone(now, uid));
+                for uid in gone {
+                    self.gone(now, &uid);
+                }
             }
             watcher::Event::Apply(pod) => self.applied(now, pod),
             watcher::Event::Delete(pod) => self.gone(now, &pod.metadata.uid.unwrap_or_default()),

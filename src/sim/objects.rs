@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    Container, ContainerImage, EnvVar, EnvVarSource, Node, NodeAddress, NodeCondition, NodeSpec as NodeSpecObject,
-    NodeStatus, NodeSystemInfo, ObjectFieldSelector, Pod, PodSpec as PodSpecObject, ResourceRequirements, Taint,
-    Toleration, Volume, VolumeMount,
+    Container, ContainerImage, EmptyDirVolumeSource, EnvVar, EnvVarSource, Node, NodeAddress, NodeCondition,
+    NodeSpec as NodeSpecObject, NodeStatus, NodeSystemInfo, ObjectFieldSelector, Pod, PodSpec as PodSpecObject,
+    ResourceRequirements, Taint, Toleration, Volume, VolumeMount,
 };
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
@@ -178,8 +178,8 @@ impl PodSpec {
             node_name: self.node.clone(),
             containers: (0..self.containers.max(1)).map(|number| container(workload(&self.name), number)).collect(),
             volumes: Some(vec![
-                Volume { name: "tmp".into(), empty_dir: Some(Default::default()), ..Volume::default() },
-                Volume { name: "cache".into(), empty_dir: Some(Default::default()), ..Volume::default() },
+                Volume { name: "tmp".into(), empty_dir: Some(EmptyDirVolumeSource::default()), ..Volume::default() },
+                Volume { name: "cache".into(), empty_dir: Some(EmptyDirVolumeSource::default()), ..Volume::default() },
             ]),
             termination_grace_period_seconds: Some(self.grace.into()),
             restart_policy: Some(if self.owner == Owner::Job { "Never" } else { "Always" }.into()),

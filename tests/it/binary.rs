@@ -1,5 +1,11 @@
 //! The binary as a process: exit codes, streams, signals. Everything else is tested closer to its code.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "helpers of tests; clippy excuses only the functions marked as tests"
+)]
+
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};

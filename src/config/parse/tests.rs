@@ -49,7 +49,6 @@ fn every_setting_can_be_given_as_a_flag() {
     )
     .unwrap();
     let expected = Config {
-        booted_at: None,
         node_name: "n1".into(),
         kubeconfig: Some("/tmp/k".into()),
         imds: ImdsConfig { endpoint: IMDS_IPV4.into(), spot_interval: Duration::from_secs(2) },
@@ -59,6 +58,7 @@ fn every_setting_can_be_given_as_a_flag() {
         shutdown_tail: Duration::from_secs(150),
         safety_margin: Duration::from_millis(500),
         dry_run: true,
+        booted_at: None,
         admin_address: "[::1]:1234".parse().unwrap(),
     };
     assert_eq!(config.agent, expected);

@@ -160,7 +160,12 @@ impl World {
                 || vec![Input::Deleted(stop.pod.clone(), EvictionAnswer::Gone)],
                 |view| vec![Input::Deleted(stop.pod.clone(), EvictionAnswer::Accepted), Input::Pod(view)],
             ),
-            Effect::MarkDisruption(_) | Effect::Publish(_) | Effect::Record(_) => Vec::new(),
+            Effect::MarkDisruption(id) => {
+                let pod = self.pods.get_mut(&id);
+                pod.map(|pod| pod.view.marked = true);
+                Vec::new()
+            }
+            Effect::Publish(_) | Effect::Record(_) => Vec::new(),
         }
     }
 
@@ -172,6 +177,8 @@ impl World {
         if at < pod.behaviour.blocked_until {
             return vec![Input::Evicted(stop.pod, EvictionAnswer::Blocked("budget needs 1 and has 1".into()))];
         }
+        // The API server writes its own DisruptionTarget condition.
+        self.pods.entry(stop.pod.clone()).and_modify(|pod| pod.view.marked = false);
         let view = self.stop(&stop).expect("it was just seen");
         vec![Input::Evicted(stop.pod, EvictionAnswer::Accepted), Input::Pod(view)]
     }
@@ -290,6 +297,7 @@ pub(super) fn pod(name: &str, grace: u64) -> PodView {
         daemon_set: false,
         mirror: false,
         critical: false,
+        marked: false,
         deletion: None,
     }
 }

@@ -84,8 +84,7 @@ impl Attributes {
         matches!(self.verb, "create" | "update" | "patch" | "delete" | "deletecollection" | "post" | "put")
     }
 
-    /// `group/resource/subresource` as RBAC lists it in `resources`, with the group in front: `policy/pods/eviction` has
-    /// the form `group/resource/subresource`, the core group being empty.
+    /// As an RBAC rule lists it under `resources`: `pods` or `pods/eviction`.
     pub fn resource_path(&self) -> String {
         if self.subresource.is_empty() {
             self.resource.clone()
@@ -133,16 +132,9 @@ fn percent_decoded(text: &str) -> String {
     while let Some((&first, tail)) = rest.split_first() {
         let escaped = (first == b'%').then(|| tail.get(..2)).flatten();
         let escaped = escaped.and_then(|hex| std::str::from_utf8(hex).ok());
-        match escaped.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = tail.get(2..).unwrap_or_default();
-            }
-            None => {
-                bytes.push(first);
-                rest = tail;
-            }
-        }
+        let byte = escaped.and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        bytes.push(byte.unwrap_or(first));
+        rest = tail.get(if byte.is_some() { 2 } else { 0 }..).unwrap_or_default();
     }
     String::from_utf8_lossy(&bytes).into_owned()
 }

@@ -39,6 +39,8 @@ pub enum FaultKind {
         /// Sends the `ERROR` event of an expired resource version (410) first.
         expired: bool,
     },
+    /// Events of matching watches, running ones too, arrive this much later.
+    WatchLag(Duration),
     /// An admission policy refuses requests that write a field.
     Deny(Denial),
 }
@@ -110,7 +112,7 @@ pub struct Fault {
     pub from: Instant,
     /// Until when (exclusive); absent for good.
     pub until: Option<Instant>,
-    /// For at most this many requests; absent for all.
+    /// For at most this many requests; absent for all. Faults of connections and of running watches are not counted.
     pub times: Option<u32>,
     /// Before or after the backend acts.
     pub stage: Stage,
@@ -204,7 +206,7 @@ impl Plan {
     /// Lets a fault act; false if it has nothing to do here.
     fn apply(&mut self, fault: &Fault, request: &Seen<'_>) -> bool {
         let verdict = match &fault.kind {
-            FaultKind::CloseWatches { .. } => return false,
+            FaultKind::CloseWatches { .. } | FaultKind::WatchLag(_) => return false,
             FaultKind::Latency(by) => {
                 match fault.stage {
                     Stage::Request => self.delay += *by,
@@ -286,6 +288,16 @@ impl Faults {
     pub(super) fn unavailable(&self) -> bool {
         let now = Instant::now();
         self.with(|armed| armed.iter().any(|(_, fault)| fault.kind == FaultKind::Unavailable && fault.active(now)))
+    }
+
+    /// How much later an event of this watch arrives that the server sends now.
+    pub(super) fn lag(&self, watch: &Attributes) -> Duration {
+        let now = Instant::now();
+        let lag = |fault: &Fault| match fault.kind {
+            FaultKind::WatchLag(by) if fault.active(now) && fault.on.matches(watch) => by,
+            _ => Duration::ZERO,
+        };
+        self.with(|armed| armed.iter().map(|(_, fault)| lag(fault)).sum())
     }
 
     /// Resolves when the API server goes away.

@@ -204,6 +204,24 @@ async fn closed_watches_end_cleanly_and_others_go_on(#[case] expired: bool, #[ca
 }
 
 #[tokio::test(start_paused = true)]
+async fn events_of_a_lagging_watch_come_late_and_in_order() {
+    let setup = Setup::new().await;
+    let start = Instant::now();
+    let fault = Fault::new(FaultKind::WatchLag(5 * SECOND)).on(Matcher::new("watch", "pods"));
+    setup.gateway.inject(fault.between(start + SECOND * 3 / 2, start + SECOND * 7 / 2));
+    let mut watch = setup.send(Method::GET, WATCH, "").await.unwrap();
+    let mut arrivals = Vec::new();
+    let mut text = String::new();
+    while arrivals.len() < 4 {
+        text += std::str::from_utf8(&watch.chunk().await.unwrap().unwrap()).unwrap();
+        arrivals.push(start.elapsed().as_secs());
+    }
+    // Events 1 and 2 were sent in the window, at 2 s and 3 s; those after it may not overtake them.
+    assert_eq!(arrivals, [1, 7, 8, 8]);
+    assert!(text.starts_with("event 0\nevent 1\nevent 2\nevent 3\n"), "{text}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_truncated_watch_breaks_off_inside_an_event() {
     let setup = Setup::new().await;
     setup.gateway.inject(Fault::new(FaultKind::Truncate).on(Matcher::new("watch", "pods")).times(1));

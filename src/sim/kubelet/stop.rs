@@ -179,12 +179,12 @@ mod tests {
 
     const NEVER: Behaviour = Behaviour::Never;
     /// Steps without latency, for vectors that count in whole seconds.
-    const EXACT: Timing = Timing { observe: Duration::ZERO, minimum: secs(2.0), cleanup: Duration::ZERO };
+    const EXACT: Timing = Timing { observe: Duration::ZERO, minimum: Duration::from_secs(2), cleanup: Duration::ZERO };
     /// What a real node was measured at.
     const MEASURED: Timing = crate::sim::kubelet::MEASURED;
 
-    const fn secs(s: f64) -> Duration {
-        Duration::from_millis((s * 1000.0) as u64)
+    fn secs(s: f64) -> Duration {
+        Duration::from_secs_f64(s)
     }
 
     /// Plays deletions (second, grace in seconds) and returns the steps by second.
