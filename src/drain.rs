@@ -64,7 +64,9 @@ pub struct Drain {
     started: Instant,
     pods: BTreeMap<PodRef, Tracked>,
     last_end: Instant,
-    finish: Option<Finish>,
+    /// The deadline has passed; nothing is asked for any more.
+    expired: bool,
+    finished: bool,
 }
 
 impl Drain {
@@ -76,7 +78,8 @@ impl Drain {
             started: now.instant,
             pods: BTreeMap::new(),
             last_end: now.instant,
-            finish: None,
+            expired: false,
+            finished: false,
         };
         drain.set_deadline(deadline, now);
         for pod in pods {
@@ -97,9 +100,12 @@ impl Drain {
         }
     }
 
-    /// How it ended, once it did.
-    pub fn finish(&self) -> Option<&Finish> {
-        self.finish.as_ref()
+    /// How it ended, once it did. A pod that arrives afterwards is drained too and moves the figures.
+    pub fn finish(&self) -> Option<Finish> {
+        self.finished.then(|| Finish {
+            took: self.last_end.saturating_duration_since(self.started),
+            slack_seconds: self.end().map(|end| signed_seconds(end, self.last_end)),
+        })
     }
 
     /// A pod as the watch shows it; late arrivals are drained like the others.
@@ -178,9 +184,7 @@ impl Drain {
     /// Everything that is due now, most urgent first.
     pub fn step(&mut self, now: Now) -> Vec<Effect> {
         let mut effects = self.settle_unneeded(now);
-        if self.overrun(now) {
-            effects.extend(self.give_up(now));
-        }
+        effects.extend(self.give_up(now));
         self.hold_critical(now);
         let terms = self.terms();
         let mut due: Vec<&mut Tracked> = self.pods.values_mut().filter(|pod| pod.outcome.is_none()).collect();
@@ -199,8 +203,9 @@ impl Drain {
         let terms = self.terms();
         let pods = self.pods.values().filter_map(|pod| pod.wake(now, terms));
         let release = self.critical_release();
-        let end = if self.finish.is_some() { None } else { self.end().into_iter().chain(self.settled_at()).min() };
-        pods.chain(release).chain(end).filter(|at| *at > now).min()
+        let end = self.end().filter(|_| !self.expired);
+        let settled = self.settled_at().filter(|_| !self.finished);
+        pods.chain(release).chain(end).chain(settled).filter(|at| *at > now).min()
     }
 
     fn terms(&self) -> Terms {
@@ -216,10 +221,6 @@ impl Drain {
     /// When the power goes.
     fn end(&self) -> Option<Instant> {
         self.deadline.map(|deadline| deadline.instant + self.policy.shutdown_tail)
-    }
-
-    fn overrun(&self, now: Now) -> bool {
-        self.finish.is_none() && self.end().is_some_and(|end| now.instant >= end)
     }
 
     /// Pods that are left alone, and pods that ended by themselves.
@@ -241,13 +242,17 @@ impl Drain {
         effects
     }
 
+    /// At the deadline, whoever is left is unfinished.
     fn give_up(&mut self, now: Now) -> Vec<Effect> {
-        self.last_end = now.instant;
-        self.pods
-            .values_mut()
-            .filter(|pod| pod.outcome.is_none())
-            .map(|tracked| end(tracked, Outcome::Unfinished))
-            .collect()
+        self.expired |= self.end().is_some_and(|end| now.instant >= end);
+        if !self.expired {
+            return Vec::new();
+        }
+        let left: Vec<_> = self.pods.values_mut().filter(|pod| pod.outcome.is_none()).collect();
+        if !left.is_empty() {
+            self.last_end = now.instant;
+        }
+        left.into_iter().map(|tracked| end(tracked, Outcome::Unfinished)).collect()
     }
 
     fn hold_critical(&mut self, now: Now) {
@@ -275,16 +280,12 @@ impl Drain {
     }
 
     fn conclude(&mut self, now: Now) -> Option<Effect> {
-        if self.finish.is_some() {
-            return None;
-        }
         let settled = self.settled_at().is_some_and(|at| now.instant >= at);
-        if !settled && !self.overrun(now) {
+        if self.finished || !(settled || self.expired) {
             return None;
         }
-        let took = self.last_end.saturating_duration_since(self.started);
-        let slack_seconds = self.end().map(|end| signed_seconds(end, self.last_end));
-        self.finish = Some(Finish { took, slack_seconds });
+        self.finished = true;
+        let Finish { took, slack_seconds } = self.finish()?;
         Some(Effect::Record(Record::DrainFinished { took, slack_seconds, outcomes: self.outcomes() }))
     }
 

@@ -93,7 +93,8 @@ impl Tracked {
 
     /// Takes over what the watch shows.
     pub(super) fn seen(&mut self, view: PodView, now: Now) {
-        if let Some(deletion) = view.deletion {
+        // A grace of zero is the kubelet's own last word on a pod that has stopped; nobody was granted that.
+        if let Some(deletion) = view.deletion.filter(|deletion| !deletion.grace.is_zero()) {
             match &mut self.stopping {
                 None => {
                     self.stopping = Some(Stopping {

@@ -77,7 +77,8 @@ pub struct Machine {
     pending: Option<Interruption>,
     fence: Fence,
     drain: Option<Drain>,
-    announced_end: bool,
+    /// Reasons of the Events that told the end of the drain; a late pod may add the second.
+    ends_told: Vec<&'static str>,
 }
 
 impl Machine {
@@ -91,7 +92,7 @@ impl Machine {
             pending: None,
             fence: Fence::default(),
             drain: None,
-            announced_end: false,
+            ends_told: Vec::new(),
         }
     }
 
@@ -398,8 +399,8 @@ impl Machine {
             return;
         }
         if pending.signal.action == Action::Hibernate {
-            if !self.announced_end {
-                self.announced_end = true;
+            if self.ends_told.is_empty() {
+                self.ends_told.push("NotDrained");
                 effects.push(Effect::Record(Record::NotDrained { reason: "a hibernation begins with its notice" }));
             }
             return;
@@ -419,16 +420,19 @@ impl Machine {
 
     fn announce_end(&mut self, effects: &mut Vec<Effect>) {
         let Some(drain) = &self.drain else { return };
-        let Some(finish) = drain.finish().filter(|_| !self.announced_end) else { return };
+        let Some(finish) = drain.finish() else { return };
         let [graceful, shortened, forced, unfinished, skipped] = drain.outcomes();
+        let reason = if unfinished == 0 { "DrainFinished" } else { "DrainIncomplete" };
+        if self.ends_told.contains(&reason) {
+            return;
+        }
         let slack =
             finish.slack_seconds.map_or_else(String::new, |slack| format!(", {slack:.1} s before the deadline"));
         let note = format!(
             "{graceful} graceful, {shortened} shortened, {forced} forced, {unfinished} unfinished, {skipped} left \
              alone{slack}"
         );
-        self.announced_end = true;
-        let reason = if unfinished == 0 { "DrainFinished" } else { "DrainIncomplete" };
+        self.ends_told.push(reason);
         effects.push(Effect::Publish(self.event(reason, note, unfinished > 0)));
     }
 

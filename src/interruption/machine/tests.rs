@@ -56,6 +56,19 @@ async fn a_plain_drain_ends_gracefully_with_known_slack() {
 }
 
 #[tokio::test]
+async fn the_kubelets_final_deletion_does_not_count_as_a_shorter_grace() {
+    let mut world = world();
+    world.add_pod(pod("web", 30), stops_after(2));
+    world.boot();
+    world.notify(Action::Terminate, secs(120));
+    let mut last = pod("web", 30);
+    last.deletion = Some(Deletion { at: world.now.wall, grace: Duration::ZERO });
+    world.feed(Input::Pod(last));
+    world.run_until(secs(121));
+    assert_eq!(world.outcome("web"), "graceful");
+}
+
+#[tokio::test]
 async fn a_repeated_observation_changes_nothing() {
     let mut world = world();
     world.add_pod(pod("web", 30), stops_after(2));
@@ -202,6 +215,26 @@ async fn a_pod_that_arrives_late_is_drained_too() {
     world.run_until(secs(121));
     assert_eq!(world.outcome("late"), "graceful");
     assert_eq!(world.evictions().last().unwrap().0, secs(10));
+}
+
+#[tokio::test]
+async fn a_pod_that_arrives_after_the_end_moves_the_slack_and_is_reported_if_it_stays() {
+    let mut world = world();
+    world.add_pod(pod("web", 30), stops_after(2));
+    world.boot();
+    world.notify(Action::Terminate, secs(60));
+    world.run_until(secs(30));
+    assert!(world.machine.status().drained);
+    for (name, grace, stops) in [("late", 20, Some(secs(1))), ("later", 30, None)] {
+        world.add_pod(pod(name, grace), Behaviour { stops_after: stops, blocked_until: Duration::ZERO });
+        world.feed(Input::Pod(pod(name, grace)));
+    }
+    world.run_until(secs(35));
+    assert!((world.machine.status().slack_seconds.unwrap() - 28.5).abs() < 0.01);
+    let finished = |record: &&Record| matches!(record, Record::DrainFinished { .. });
+    world.run_until(secs(61));
+    assert_eq!(world.records().into_iter().filter(finished).count(), 1);
+    assert_eq!([world.outcome("late"), world.outcome("later")], ["graceful", "shortened"]);
 }
 
 #[tokio::test]
