@@ -11,8 +11,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::answers::CannedAnswer;
-use super::attributes::Attributes;
 use super::denial::Denial;
+use crate::k8s::attributes::Attributes;
 
 /// Names an injected fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
