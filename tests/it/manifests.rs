@@ -7,6 +7,7 @@ use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, Role, Subject};
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams};
 use serde_json::Value;
+use spotwarden::config::settings::SETTINGS;
 
 /// One permission: API group (empty for core), resource with its subresource (`pods/eviction`), verb.
 pub(crate) type Permission = (String, String, String);
@@ -227,4 +228,15 @@ fn image_and_crate_have_the_same_version() {
         serde_saphyr::from_str(include_str!("../../manifests/base/kustomization.yaml")).expect("YAML");
     assert_eq!(kustomization["images"][0]["name"], "spotwarden");
     assert_eq!(kustomization["images"][0]["newTag"], env!("CARGO_PKG_VERSION"));
+}
+
+/// The agent refuses to start with a variable of its own prefix that it does not know.
+#[test]
+fn every_variable_of_the_pod_is_a_setting_and_the_node_s_name_is_among_them() {
+    let pod = daemon_set().spec.expect("spec").template.spec.expect("pod spec");
+    let names: Vec<String> = pod.containers[0].env.iter().flatten().map(|variable| variable.name.clone()).collect();
+    assert!(names.iter().any(|name| name == "NODE_NAME"));
+    for name in names {
+        assert!(SETTINGS.iter().any(|setting| setting.env == name), "{name} is no setting");
+    }
 }
