@@ -561,7 +561,8 @@ where
     let mut seen = Vec::new();
     while seen.last().is_none_or(|word| word != last) {
         let name = |pod: Pod| pod.metadata.name.unwrap();
-        seen.push(match events.next().await.unwrap() {
+        let event = tokio::time::timeout(Duration::from_mins(15), events.next()).await;
+        seen.push(match event.expect("an event in time").unwrap() {
             Ok(Event::Init) => "init".to_owned(),
             Ok(Event::InitApply(pod)) => format!("listed {}", name(pod)),
             Ok(Event::InitDone) => "synced".to_owned(),
