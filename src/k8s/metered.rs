@@ -6,8 +6,9 @@ use super::attributes::Attributes;
 use crate::metrics::ApiMetrics;
 
 /// The same client, counted into `metrics`.
-pub fn metered(client: &Client, metrics: &ApiMetrics) -> Client {
-    let (inner, metrics) = (client.clone(), metrics.clone());
+pub fn metered(client: Client, metrics: ApiMetrics) -> Client {
+    let namespace = client.default_namespace().to_owned();
+    let inner = client;
     let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
         let (inner, metrics) = (inner.clone(), metrics.clone());
         let attributes = Attributes::of(request.method(), request.uri());
@@ -18,7 +19,7 @@ pub fn metered(client: &Client, metrics: &ApiMetrics) -> Client {
             result
         }
     });
-    Client::new(service, client.default_namespace())
+    Client::new(service, namespace)
 }
 
 /// Counts a request as unanswered if its caller gave up on it.

@@ -12,6 +12,8 @@ use kube::{Client, client::Body};
 use serde_json::{Value, json};
 use spotwarden::{clock::Clock, sim::apiserver::ApiServer};
 
+use crate::controlplane::ControlPlane;
+
 const JSON: &str = "application/json";
 const JSON_PATCH: &str = "application/json-patch+json";
 const MERGE: &str = "application/merge-patch+json";
@@ -22,7 +24,7 @@ const WRONG_UID: &str = "00000000-0000-0000-0000-000000000000";
 
 /// Runs every case against `client`. `forget` makes the server forget its watch history: compaction for the simulated
 /// one, a restart for a real one. Creates namespaces and nodes with the prefix `parity-`, so the server must be fresh.
-pub(crate) async fn answers(client: &Client, forget: impl AsyncFnOnce()) -> BTreeMap<&'static str, Value> {
+async fn answers(client: &Client, forget: impl AsyncFnOnce()) -> BTreeMap<&'static str, Value> {
     let mut out = BTreeMap::new();
     let asker = |namespace: &'static str| Asker::new(client, namespace);
     out.insert("eviction", eviction(asker("parity-evict").await).await);
@@ -529,13 +531,12 @@ fn uid_at(text: &str) -> Option<usize> {
 }
 
 /// Folder of the real server's answers.
-pub(crate) fn golden() -> std::path::PathBuf {
+fn golden() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/apiserver")
 }
 
 /// Writes `answers` as the new truth. For a run against a real server only.
-#[allow(dead_code, reason = "called by hand, with a real control plane at hand")]
-pub(crate) fn record(answers: &BTreeMap<&'static str, Value>) {
+fn record(answers: &BTreeMap<&'static str, Value>) {
     std::fs::create_dir_all(golden()).unwrap();
     for (case, exchanges) in answers {
         let text = serde_json::to_string_pretty(exchanges).unwrap() + "\n";
@@ -547,7 +548,7 @@ pub(crate) fn record(answers: &BTreeMap<&'static str, Value>) {
 ///
 /// # Panics
 /// If any answer differs from the recorded one.
-pub(crate) fn compare(answers: &BTreeMap<&'static str, Value>) {
+fn compare(answers: &BTreeMap<&'static str, Value>) {
     let mut differences = Vec::new();
     for (case, exchanges) in answers {
         let text = std::fs::read_to_string(golden().join(format!("{case}.json"))).unwrap();
@@ -577,4 +578,21 @@ async fn simulated_server_answers_like_a_real_one() {
     let server = ApiServer::new(Clock::anchored("2026-01-01T12:00:00Z".parse().unwrap()));
     let client = server.client();
     compare(&answers(&client, async || server.compact()).await);
+}
+
+/// The recorded answers are those of a real server, and stay so: `UPDATE_GOLDEN=1` records them again.
+#[tokio::test]
+async fn real_server_answers_as_recorded() {
+    let plane = RefCell::new(ControlPlane::start());
+    let client = plane.borrow().admin_client();
+    // A restarted API server has forgotten the history that a watch could go on from.
+    let forget = async || {
+        plane.borrow_mut().stop("kube-apiserver");
+        plane.borrow_mut().resume("kube-apiserver");
+    };
+    let answers = answers(&client, forget).await;
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        record(&answers);
+    }
+    compare(&answers);
 }

@@ -3,8 +3,6 @@
 //! `cfg(test)` holds for all of it anyway; written out, it tells clippy that helpers may unwrap as tests may.
 
 #[cfg(test)]
-mod answers;
-#[cfg(test)]
 mod apiserver_parity;
 #[cfg(test)]
 mod architecture;
