@@ -234,7 +234,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_server_that_never_answers_costs_the_time_out_and_no_more() {
-        let silent = tower::service_fn(|_: Request<Body>| std::future::pending::<Result<http::Response<Body>, Infallible>>());
+        let silent =
+            tower::service_fn(|_: Request<Body>| std::future::pending::<Result<http::Response<Body>, Infallible>>());
         let api = Api::new(Client::new(silent, "default"), "n1");
         let start = tokio::time::Instant::now();
         assert!(matches!(api.evict(&stop()).await, EvictionAnswer::Unknown(reason) if reason.contains("1.0 s")));

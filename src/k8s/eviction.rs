@@ -149,11 +149,14 @@ mod tests {
 
     #[test]
     fn a_403_of_a_terminating_namespace_is_not_a_missing_right() {
-        let causes = json!({"causes": [{"reason": "NamespaceTerminating", "message": "namespace x is being terminated"}]});
+        let causes =
+            json!({"causes": [{"reason": "NamespaceTerminating", "message": "namespace x is being terminated"}]});
         let terminating = failure(403, "unable to create new content in namespace x", causes);
         let no_right = failure(403, "cannot create resource", json!({"name": "web", "kind": "pods"}));
         assert_eq!(answer(403, None, &terminating), EvictionAnswer::NamespaceTerminating);
-        assert!(matches!(answer(403, None, &no_right), EvictionAnswer::Refused(words) if words.contains("cannot create")));
+        assert!(
+            matches!(answer(403, None, &no_right), EvictionAnswer::Refused(words) if words.contains("cannot create"))
+        );
     }
 
     #[test]
