@@ -5,6 +5,8 @@
 #[cfg(test)]
 mod answers;
 #[cfg(test)]
+mod apiserver_parity;
+#[cfg(test)]
 mod architecture;
 #[cfg(test)]
 mod binary;
@@ -18,3 +20,5 @@ mod imds;
 mod manifests;
 #[cfg(test)]
 mod scenarios;
+#[cfg(test)]
+mod stop_parity;

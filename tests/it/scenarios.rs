@@ -1,26 +1,41 @@
-//! Every shipped scenario, played with the real agent against the embedded API server in virtual time.
+//! Every shipped scenario, played with the real agent: against the embedded API server in virtual time, and side by side
+//! against a real one in real time, with the token and the rights that the manifests give the agent.
 
 use std::collections::BTreeSet;
 
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::api::PostParams;
 use spotwarden::clock::Clock;
+use spotwarden::sim::gateway::backend::Remote;
+use spotwarden::sim::gateway::log::LoggedRequest;
 use spotwarden::sim::scenario::{SHIPPED, Scenario};
-use spotwarden::sim::world::{BackendHandle, World};
+use spotwarden::sim::world::{BackendHandle, Options, World};
+
+use crate::controlplane::ControlPlane;
+use crate::manifests;
 
 /// Plays a shipped scenario and fails with the whole story if the verdict is bad.
 ///
 /// Nothing here depends on the API server being the embedded one or on time being virtual.
-pub(crate) async fn play(name: &str, backend: BackendHandle, clock: Clock) {
+async fn play(name: &str, backend: BackendHandle, clock: Clock) -> Vec<LoggedRequest> {
     let scenario = Scenario::load(name).unwrap();
     let mut story = String::new();
     let tell = |entry: spotwarden::sim::timeline::TimelineEntry| {
         story.push_str(&entry.line(false));
         story.push('\n');
     };
-    let report = match World::run(&scenario, backend, clock, tell).await {
-        Ok(report) => report,
+    let mut world = match World::open(&scenario, backend, clock, &Options::default()).await {
+        Ok(world) => world,
         Err(error) => panic!("{name}: {error}"),
     };
+    let report = world.play(tell).await;
     assert!(report.passed, "\n{story}\n{}", report.text(false));
+    world.requests()
+}
+
+fn virtual_clock() -> Clock {
+    Clock::anchored("2026-01-05T12:00:00.25Z".parse().unwrap())
 }
 
 macro_rules! scenarios {
@@ -29,7 +44,7 @@ macro_rules! scenarios {
         $(
             #[tokio::test(start_paused = true)]
             async fn $test() {
-                let clock = Clock::anchored("2026-01-05T12:00:00.25Z".parse().unwrap());
+                let clock = virtual_clock();
                 play($name, BackendHandle::embedded(clock), clock).await;
             }
         )*
@@ -62,4 +77,61 @@ scenarios! {
 fn every_shipped_scenario_is_played() {
     let shipped: BTreeSet<_> = SHIPPED.iter().filter_map(|(file, _)| file.strip_suffix(".toml")).collect();
     assert_eq!(TESTED.iter().copied().collect::<BTreeSet<_>>(), shipped);
+}
+
+/// Both directions: a call without a rule would fail in a cluster, a rule without a call is a right for nothing.
+#[tokio::test(start_paused = true)]
+async fn the_manifests_grant_exactly_the_calls_of_all_scenarios() {
+    let mut made = BTreeSet::new();
+    for name in TESTED {
+        let clock = virtual_clock();
+        let requests = play(name, BackendHandle::embedded(clock), clock).await;
+        made.extend(requests.into_iter().map(|request| permission(&request)));
+    }
+    assert_eq!(made, manifests::granted());
+}
+
+fn permission(request: &LoggedRequest) -> manifests::Permission {
+    let attributes = &request.attributes;
+    (attributes.group.clone(), attributes.resource_path(), attributes.verb.to_string())
+}
+
+/// One thread and one runtime for each scenario, all at once: what is waited for is real time.
+#[test]
+fn every_scenario_has_the_same_verdict_on_a_real_api_server() {
+    let plane = ControlPlane::shared();
+    let token = runtime().block_on(agent_token(plane));
+    std::thread::scope(|scope| {
+        let players = TESTED.iter().map(|name| {
+            let play = || {
+                runtime().block_on(async {
+                    let backend = Remote::new(&plane.server_url(), plane.http()).with_bearer(&token).unwrap();
+                    let backend = BackendHandle::remote(plane.admin_client(), backend);
+                    play(name, backend, Clock::System).await;
+                });
+            };
+            std::thread::Builder::new().name((*name).to_owned()).spawn_scoped(scope, play).unwrap()
+        });
+        let players: Vec<_> = players.collect();
+        let bad: Vec<_> =
+            players.into_iter().zip(TESTED).filter_map(|(player, name)| player.join().err().map(|_| name)).collect();
+        assert!(bad.is_empty(), "bad verdicts, told above: {bad:?}");
+    });
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+/// A token as the DaemonSet's pod would have it: of the manifests' service account, with the rights of the manifests.
+async fn agent_token(plane: &ControlPlane) -> String {
+    let admin = plane.admin_client();
+    manifests::apply_access(&admin).await;
+    let pod: Pod = serde_json::from_value(serde_json::json!({
+        "metadata": { "name": "agent", "namespace": "spotwarden" },
+        "spec": { "serviceAccountName": "spotwarden", "containers": [{ "name": "agent", "image": "spotwarden" }] },
+    }))
+    .unwrap();
+    let pod = Api::<Pod>::namespaced(admin, "spotwarden").create(&PostParams::default(), &pod).await.unwrap();
+    plane.pod_token("spotwarden", "spotwarden", "agent", &pod.metadata.uid.unwrap()).await
 }
