@@ -11,9 +11,8 @@ use crate::sim::scenario::{FencePart, Scenario};
 const FENCED_WITHIN: Duration = Duration::from_secs(2);
 /// Polls of IMDS in any one second.
 const POLLS_PER_SECOND: usize = 2;
-/// The agent takes the earliest instant that fits what IMDS says (whole seconds on both sides), and learns of a pod's end
-/// a moment later than the kubelet.
-const SLACK_TOLERANCE: f64 = 2.0;
+/// Times are whole seconds on both sides, and the agent learns of a pod's end a moment later than the kubelet.
+const SLACK_ERROR: Duration = Duration::from_secs(2);
 
 /// Every check that applies to the scenario.
 pub(super) fn all(scenario: &Scenario, facts: &Facts, report: &Report) -> Vec<Check> {
@@ -209,7 +208,8 @@ impl Checker<'_> {
 
     fn same_slack(&self) -> Option<Check> {
         let (said, truth) = (self.facts.agent.slack_seconds?, self.report.slack_seconds?);
-        let passed = (said - truth).abs() <= SLACK_TOLERANCE;
+        let tolerance = self.scenario.expect.slack_error.unwrap_or(SLACK_ERROR).as_secs_f64();
+        let passed = (said - truth).abs() <= tolerance;
         Some(check("the agent reports the slack as it was", passed, format!("{said:.1} s said, {truth:.1} s true")))
     }
 
