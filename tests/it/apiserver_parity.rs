@@ -4,7 +4,7 @@
 //! times, revisions) replaced. `tests/golden/apiserver` holds the answers of a real Kubernetes 1.36 control plane (API
 //! server and disruption controller); the simulated server has to give the same.
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{cell::RefCell, collections::BTreeMap, path::Path, time::Duration};
 
 use http::Request;
 use http_body_util::BodyExt as _;

@@ -135,3 +135,20 @@ async fn agent_token(plane: &ControlPlane) -> String {
     let pod = Api::<Pod>::namespaced(admin, "spotwarden").create(&PostParams::default(), &pod).await.unwrap();
     plane.pod_token("spotwarden", "spotwarden", "agent", &pod.metadata.uid.unwrap()).await
 }
+
+/// A reclaim storm: an agent is a value, so a hundred of them fit into one process and one API server, each with its own
+/// node, metadata service and registry.
+#[tokio::test(start_paused = true)]
+async fn a_hundred_agents_share_a_process_and_an_api_server() {
+    let clock = virtual_clock();
+    let backend = BackendHandle::embedded(clock);
+    let plain = Scenario::load("plain-notice").unwrap();
+    let worlds = (0..100).map(|number| {
+        let scenario = Scenario { name: format!("storm-{number}"), ..plain.clone() };
+        let backend = backend.clone();
+        async move { World::run(&scenario, backend, clock, |_| {}).await.unwrap() }
+    });
+    let reports = futures::future::join_all(worlds).await;
+    let bad: Vec<_> = reports.iter().filter(|report| !report.passed).map(|report| report.text(false)).collect();
+    assert!(bad.is_empty(), "{} of {}:\n{}", bad.len(), reports.len(), bad[0]);
+}
