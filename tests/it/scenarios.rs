@@ -153,7 +153,7 @@ fn every_scenario_has_the_same_verdict_on_a_real_api_server() {
 
 /// What takes long in real time is played at half its length; the meaning is in the proportions.
 fn short(scenario: Scenario) -> Scenario {
-    let long = scenario.notice.as_ref().is_some_and(|notice| notice.lead >= Duration::from_mins(1));
+    let long = scenario.notice.as_ref().is_some_and(|notice| notice.lead > Duration::from_mins(1));
     if long { scenario.scaled(0.5) } else { scenario }
 }
 
