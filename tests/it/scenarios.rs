@@ -2,6 +2,7 @@
 //! against a real one in real time, with the token and the rights that the manifests give the agent.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
@@ -10,28 +11,32 @@ use spotwarden::clock::Clock;
 use spotwarden::sim::gateway::backend::Remote;
 use spotwarden::sim::gateway::log::LoggedRequest;
 use spotwarden::sim::scenario::{SHIPPED, Scenario};
+use spotwarden::sim::timeline::TimelineEntry;
 use spotwarden::sim::world::{BackendHandle, Options, World};
 
 use crate::controlplane::ControlPlane;
 use crate::manifests;
 
-/// Plays a shipped scenario and fails with the whole story if the verdict is bad.
+/// Plays a scenario and fails with the whole story if the verdict is bad.
 ///
 /// Nothing here depends on the API server being the embedded one or on time being virtual.
-async fn play(name: &str, backend: BackendHandle, clock: Clock) -> Vec<LoggedRequest> {
-    let scenario = Scenario::load(name).unwrap();
+async fn play(scenario: &Scenario, backend: BackendHandle, clock: Clock) -> Vec<LoggedRequest> {
     let mut story = String::new();
-    let tell = |entry: spotwarden::sim::timeline::TimelineEntry| {
+    let tell = |entry: TimelineEntry| {
         story.push_str(&entry.line(false));
         story.push('\n');
     };
-    let mut world = match World::open(&scenario, backend, clock, &Options::default()).await {
+    let mut world = match World::open(scenario, backend, clock, &Options::default()).await {
         Ok(world) => world,
-        Err(error) => panic!("{name}: {error}"),
+        Err(error) => panic!("{}: {error}", scenario.name),
     };
     let report = world.play(tell).await;
     assert!(report.passed, "\n{story}\n{}", report.text(false));
     world.requests()
+}
+
+fn shipped(name: &str) -> Scenario {
+    Scenario::load(name).unwrap()
 }
 
 fn virtual_clock() -> Clock {
@@ -45,7 +50,7 @@ macro_rules! scenarios {
             #[tokio::test(start_paused = true)]
             async fn $test() {
                 let clock = virtual_clock();
-                play($name, BackendHandle::embedded(clock), clock).await;
+                play(&shipped($name), BackendHandle::embedded(clock), clock).await;
             }
         )*
     };
@@ -79,13 +84,40 @@ fn every_shipped_scenario_is_played() {
     assert_eq!(TESTED.iter().copied().collect::<BTreeSet<_>>(), shipped);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_long_scenario_has_the_same_verdict_in_half_the_time() {
+    let clock = virtual_clock();
+    play(&short(shipped("mixed-node")), BackendHandle::embedded(clock), clock).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_worlds_share_one_api_server() {
+    let clock = virtual_clock();
+    let backend = BackendHandle::embedded(clock);
+    let (one, other) = (shipped("stop"), shipped("budget-frees"));
+    tokio::join!(play(&one, backend.clone(), clock), play(&other, backend, clock));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bad_end_is_a_bad_verdict() {
+    let text = "title = \"t\"\n[notice]\nlead = 15\n[agent]\non_blocked_eviction = \"wait\"\n[[pods]]\nname = \"web\"\n\
+                [[budgets]]\nname = \"web\"\nselector = { app = \"web\" }\nmin_available = 1\n";
+    let scenario = Scenario::parse("bad.toml", text).unwrap();
+    let clock = virtual_clock();
+    let report = World::run(&scenario, BackendHandle::embedded(clock), clock, |_| {}).await.unwrap();
+    assert_eq!((report.passed, report.deadline_met), (false, Some(false)));
+    assert_eq!(report.cut_off, ["web-0"]);
+    let failed: Vec<_> = report.checks.iter().filter(|check| !check.passed).map(|check| &check.name).collect();
+    assert_eq!(failed, ["the node is clear before the deadline", "0 pods are cut off by the power"]);
+}
+
 /// Both directions: a call without a rule would fail in a cluster, a rule without a call is a right for nothing.
 #[tokio::test(start_paused = true)]
 async fn the_manifests_grant_exactly_the_calls_of_all_scenarios() {
     let mut made = BTreeSet::new();
     for name in TESTED {
         let clock = virtual_clock();
-        let requests = play(name, BackendHandle::embedded(clock), clock).await;
+        let requests = play(&shipped(name), BackendHandle::embedded(clock), clock).await;
         made.extend(requests.into_iter().map(|request| permission(&request)));
     }
     assert_eq!(made, manifests::granted());
@@ -107,7 +139,7 @@ fn every_scenario_has_the_same_verdict_on_a_real_api_server() {
                 runtime().block_on(async {
                     let backend = Remote::new(&plane.server_url(), plane.http()).with_bearer(&token).unwrap();
                     let backend = BackendHandle::remote(plane.admin_client(), backend);
-                    play(name, backend, Clock::System).await;
+                    play(&short(shipped(name)), backend, Clock::System).await;
                 });
             };
             std::thread::Builder::new().name((*name).to_owned()).spawn_scoped(scope, play).unwrap()
@@ -117,6 +149,12 @@ fn every_scenario_has_the_same_verdict_on_a_real_api_server() {
             players.into_iter().zip(TESTED).filter_map(|(player, name)| player.join().err().map(|_| name)).collect();
         assert!(bad.is_empty(), "bad verdicts, told above: {bad:?}");
     });
+}
+
+/// What takes long in real time is played at half its length; the meaning is in the proportions.
+fn short(scenario: Scenario) -> Scenario {
+    let long = scenario.notice.as_ref().is_some_and(|notice| notice.lead > Duration::from_mins(1));
+    if long { scenario.scaled(0.5) } else { scenario }
 }
 
 fn runtime() -> tokio::runtime::Runtime {

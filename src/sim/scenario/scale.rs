@@ -49,9 +49,11 @@ impl Scenario {
 
 /// A grace is whole seconds; rounding up never makes a pod slower than its grace.
 fn up(seconds: u32, factor: f64) -> u32 {
-    Duration::from_secs(seconds.into()).mul_f64(factor).as_secs_f64().ceil() as u32
+    let exact = Duration::from_secs(seconds.into()).mul_f64(factor);
+    down(seconds, factor) + u32::from(exact.subsec_nanos() > 0)
 }
 
 fn down(seconds: u32, factor: f64) -> u32 {
-    Duration::from_secs(seconds.into()).mul_f64(factor).as_secs_f64().floor() as u32
+    let exact = Duration::from_secs(seconds.into()).mul_f64(factor);
+    u32::try_from(exact.as_secs()).unwrap_or(u32::MAX)
 }
