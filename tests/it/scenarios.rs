@@ -162,16 +162,17 @@ fn runtime() -> tokio::runtime::Runtime {
 }
 
 /// A token as the DaemonSet's pod would have it: of the manifests' service account, with the rights of the manifests.
-async fn agent_token(plane: &ControlPlane) -> String {
+pub(crate) async fn agent_token(plane: &ControlPlane) -> String {
     let admin = plane.admin_client();
     manifests::apply_access(&admin).await;
     let pod: Pod = serde_json::from_value(serde_json::json!({
-        "metadata": { "name": "agent", "namespace": "spotwarden" },
+        "metadata": { "generateName": "agent-", "namespace": "spotwarden" },
         "spec": { "serviceAccountName": "spotwarden", "containers": [{ "name": "agent", "image": "spotwarden" }] },
     }))
     .unwrap();
     let pod = Api::<Pod>::namespaced(admin, "spotwarden").create(&PostParams::default(), &pod).await.unwrap();
-    plane.pod_token("spotwarden", "spotwarden", "agent", &pod.metadata.uid.unwrap()).await
+    let (name, uid) = (pod.metadata.name.unwrap(), pod.metadata.uid.unwrap());
+    plane.pod_token("spotwarden", "spotwarden", &name, &uid).await
 }
 
 /// A reclaim storm: an agent is a value, so a hundred of them fit into one process and one API server, each with its own
