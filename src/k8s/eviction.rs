@@ -89,14 +89,14 @@ mod tests {
     use serde_json::{Value, json};
 
     /// A failure as the API server writes it.
-    fn failure(code: u16, message: &str, details: Value) -> String {
+    fn failure(code: u16, message: &str, details: &Value) -> String {
         json!({"kind": "Status", "status": "Failure", "message": message, "details": details, "code": code}).to_string()
     }
 
     fn budget() -> String {
         let cause = json!({"reason": "DisruptionBudget",
             "message": "The disruption budget web needs 1 healthy pods and has 1 currently"});
-        failure(429, "Cannot evict pod as it would violate the pod's disruption budget.", json!({"causes": [cause]}))
+        failure(429, "Cannot evict pod as it would violate the pod's disruption budget.", &json!({"causes": [cause]}))
     }
 
     fn answer(code: u16, retry_after: Option<&str>, body: &str) -> EvictionAnswer {
@@ -125,7 +125,7 @@ mod tests {
     #[test]
     fn two_budgets_on_one_pod_count_as_blocked() {
         let words = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.";
-        assert_eq!(answer(500, None, &failure(500, words, json!({}))), EvictionAnswer::Blocked(words.into()));
+        assert_eq!(answer(500, None, &failure(500, words, &json!({}))), EvictionAnswer::Blocked(words.into()));
     }
 
     #[rstest]
@@ -140,9 +140,9 @@ mod tests {
 
     #[test]
     fn the_two_conflicts_are_told_apart() {
-        let uid = failure(409, "the UID in the precondition does not match", json!({"name": "web", "kind": "Pod"}));
+        let uid = failure(409, "the UID in the precondition does not match", &json!({"name": "web", "kind": "Pod"}));
         let details = json!({"name": "web", "group": "policy", "kind": "poddisruptionbudgets"});
-        let contention = failure(409, "the object has been modified", details);
+        let contention = failure(409, "the object has been modified", &details);
         assert_eq!(answer(409, None, &uid), EvictionAnswer::Gone);
         assert_eq!(answer(409, None, &contention), EvictionAnswer::Unknown("the object has been modified".into()));
     }
@@ -151,8 +151,8 @@ mod tests {
     fn a_403_of_a_terminating_namespace_is_not_a_missing_right() {
         let causes =
             json!({"causes": [{"reason": "NamespaceTerminating", "message": "namespace x is being terminated"}]});
-        let terminating = failure(403, "unable to create new content in namespace x", causes);
-        let no_right = failure(403, "cannot create resource", json!({"name": "web", "kind": "pods"}));
+        let terminating = failure(403, "unable to create new content in namespace x", &causes);
+        let no_right = failure(403, "cannot create resource", &json!({"name": "web", "kind": "pods"}));
         assert_eq!(answer(403, None, &terminating), EvictionAnswer::NamespaceTerminating);
         assert!(
             matches!(answer(403, None, &no_right), EvictionAnswer::Refused(words) if words.contains("cannot create"))

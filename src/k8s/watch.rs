@@ -86,7 +86,8 @@ where
     watcher(api, config).backoff(Reopen::new())
 }
 
-/// Pauses between attempts to open a watch again.
+/// Pauses between attempts to open a watch again: at most 2 s with jitter, since an agent that sees nothing can neither
+/// take up late pods nor tell when the last one is gone.
 struct Reopen {
     builder: ExponentialBuilder,
     pauses: ExponentialBackoff,
@@ -96,7 +97,7 @@ impl Reopen {
     fn new() -> Self {
         let builder = ExponentialBuilder::default()
             .with_min_delay(Duration::from_millis(200))
-            .with_max_delay(Duration::from_secs(3))
+            .with_max_delay(Duration::from_secs(1))
             .with_factor(2.0)
             .with_jitter()
             .without_max_times();
