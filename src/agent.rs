@@ -54,7 +54,7 @@ impl Agent {
     pub fn new(config: Config, kube: kube::Client, clock: Clock) -> Result<Self, BuildError> {
         let status = watch::Sender::new(Status::default());
         let metrics = Arc::new(Metrics::new(status.subscribe()));
-        let client = metered(&kube, &metrics.api);
+        let client = metered(kube, metrics.api.clone());
         let imds = imds::Client::new(&config.imds, clock, metrics.imds.clone())?;
         Ok(Self { config: Arc::new(config), client, imds, clock, metrics, readiness: Arc::default(), status })
     }

@@ -19,6 +19,7 @@ pub struct Now {
 
 impl Now {
     /// The same moment shifted on both clocks.
+    #[must_use]
     pub fn plus(self, by: Duration) -> Self {
         Self { instant: self.instant + by, wall: saturating_add(self.wall, by) }
     }

@@ -6,6 +6,7 @@
 //! and a restarted agent needs no special path.
 
 pub mod fence;
+pub mod fencing;
 pub mod machine;
 pub mod record;
 pub mod state;

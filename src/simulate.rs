@@ -96,8 +96,16 @@ fn simulate(args: &Args, output: &mut Output) -> Result<bool, SimulateError> {
     let speed = args.speed.unwrap_or(if args.serve { Speed::Real } else { SPEED });
     let runtime = speed.runtime().map_err(SimulateError::Runtime)?;
     runtime.block_on(async {
+        let interrupted = async {
+            match tokio::signal::ctrl_c().await {
+                Ok(()) => Ok(true),
+                Err(error) => Err(SimulateError::Signals(error)),
+            }
+        };
         tokio::select! {
             result = play(args, &scenario, speed, output) => result,
+            // This is how a world that is kept up ends; any other ends with the process, by the signal's default action.
+            result = interrupted, if args.serve => result,
             () = speed.pace() => Ok(false),
         }
     })
@@ -109,16 +117,17 @@ async fn play(args: &Args, scenario: &Scenario, speed: Speed, output: &mut Outpu
         Speed::Real => Clock::System,
         Speed::Times(_) | Speed::Max => Clock::anchored(Clock::System.now().wall),
     };
-    output.begin(scenario, speed);
     let mut world = World::open(scenario, BackendHandle::embedded(clock), clock, &options(args)).await?;
+    output.begin(scenario, speed);
     if args.serve {
         output.addresses(world.addresses(), world.node_name());
     }
+    output.head();
     let report = world.play(|entry| output.entry(&entry)).await;
     output.report(&report);
     if args.serve {
         output.stays();
-        tokio::signal::ctrl_c().await.map_err(SimulateError::Signals)?;
+        std::future::pending::<()>().await;
     }
     Ok(report.passed)
 }

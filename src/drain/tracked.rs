@@ -103,6 +103,8 @@ impl Tracked {
                         ends: now.instant + deletion.grace,
                     });
                 }
+                // A grace of 0 is the kubelet removing the object after the last process ended: nobody was cut short.
+                Some(_) if deletion.grace.is_zero() => {}
                 Some(stopping) if deletion.grace < stopping.grace => {
                     // The kubelet restarts the stop with the shorter grace, counted from now.
                     stopping.grace = deletion.grace;

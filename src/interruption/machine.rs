@@ -15,7 +15,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::fence::{self, Part};
+use super::fence;
+use super::fencing::Fencing;
 use super::record::{Pending, Record, Status};
 use super::state::{State, VERSION};
 use super::{Effect, Input, NodeEvent, PatchAnswer};
@@ -30,14 +31,6 @@ use crate::signal::{Action, Deadline, Kind, Observation, Signal};
 /// the node is taken for unmarked, since a late drain is worse than a notice counted twice.
 const NODE_PATIENCE: Duration = Duration::from_secs(2);
 
-/// Pauses between attempts to set the fence: short, since every second leaves the node open to new pods.
-const FENCE_PAUSE: Duration = Duration::from_millis(250);
-const FENCE_LONGEST_PAUSE: Duration = Duration::from_secs(2);
-/// Guards that moved are rebuilt at once; a node that is rewritten this often in a row gets a pause.
-const FENCE_QUICK_RETRIES: u32 = 5;
-/// One PATCH; far above any healthy API server, far below the time that is left.
-const FENCE_TIMEOUT: Duration = Duration::from_secs(3);
-
 /// What is coming, and how far the response is.
 #[derive(Debug)]
 struct Interruption {
@@ -45,25 +38,6 @@ struct Interruption {
     read_at: Instant,
     first_seen: Now,
     boot_id: Option<String>,
-}
-
-/// How far the fence is.
-#[derive(Debug, Default)]
-struct Fence {
-    /// Parts still to be set; empty when done.
-    wanted: Vec<Part>,
-    /// The parts of the patch under way, and the Node it was made for.
-    in_flight: Option<(Vec<Part>, NodeView)>,
-    /// After a refusal the parts go one by one, so that only what is refused is left out.
-    one_by_one: bool,
-    refused: Vec<Part>,
-    failures: u32,
-    quick_retries: u32,
-    retry_at: Option<Instant>,
-    last_failure: Option<String>,
-    /// Taken up from the annotation: what is found in place was set and reported by an agent before this one.
-    resumed: bool,
-    done: bool,
 }
 
 /// The decision maker of one agent.
@@ -75,7 +49,7 @@ pub struct Machine {
     /// A notice that was read before the own Node was.
     early: Option<(Signal, Instant)>,
     pending: Option<Interruption>,
-    fence: Fence,
+    fencing: Fencing,
     drain: Option<Drain>,
     /// Reasons of the Events that told the end of the drain; a late pod may add the second.
     ends_told: Vec<&'static str>,
@@ -90,7 +64,7 @@ impl Machine {
             pods: None,
             early: None,
             pending: None,
-            fence: Fence::default(),
+            fencing: Fencing::default(),
             drain: None,
             ends_told: Vec::new(),
         }
@@ -121,9 +95,8 @@ impl Machine {
     /// When to feed [`Input::Timeout`] if nothing else happens.
     pub fn next_timeout(&self, now: Instant) -> Option<Instant> {
         let early = self.early.as_ref().map(|(_, read_at)| *read_at + NODE_PATIENCE);
-        let fence = self.fence.retry_at.filter(|_| self.fence.in_flight.is_none());
         let drain = self.drain.as_ref().and_then(|drain| drain.next_timeout(now));
-        [early, fence, drain].into_iter().flatten().min()
+        [early, self.fencing.retry_at(), drain].into_iter().flatten().min()
     }
 
     /// A copy of the state for people and gauges.
@@ -135,7 +108,7 @@ impl Machine {
                 deadline: pending.signal.deadline,
                 first_seen: pending.first_seen.wall,
             }),
-            fenced: self.fence.done,
+            fenced: self.fencing.is_set(),
             node_seen: self.node.is_some(),
             pods: self.drain.as_ref().map(Drain::pods).unwrap_or_default(),
             drained: self.drain.as_ref().is_some_and(|drain| drain.finish().is_some()),
@@ -172,7 +145,7 @@ impl Machine {
             action: signal.action,
             deadline: signal.deadline,
         }));
-        self.fence.wanted = fence::parts(response).to_vec();
+        self.fencing = Fencing::new(fence::parts(response));
         let boot_id = self.node.as_ref().and_then(|node| node.boot_id.clone());
         self.pending = Some(Interruption { signal, read_at, first_seen: now, boot_id });
     }
@@ -209,8 +182,7 @@ impl Machine {
         }
         let deadline = state.deadline.map(|wall| Deadline { instant: now.instant_of(wall), wall });
         effects.push(Effect::Record(Record::Resumed { kind: state.kind, deadline }));
-        self.fence.wanted = fence::parts(self.response(state.kind)).to_vec();
-        self.fence.resumed = true;
+        self.fencing = Fencing::new(fence::parts(self.response(state.kind)));
         self.pending = Some(Interruption {
             signal: Signal { kind: state.kind, id: state.id, action: state.action, deadline },
             read_at: now.instant,
@@ -275,115 +247,32 @@ impl Machine {
     }
 
     fn advance_fence(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        if self.fence.done || self.fence.in_flight.is_some() || self.fence.retry_at.is_some_and(|at| now.instant < at) {
-            return;
-        }
         let (Some(pending), Some(node)) = (&self.pending, &self.node) else { return };
-        if self.fence.wanted.is_empty() {
+        if self.fencing.is_done() {
             return;
         }
         let response = self.response(pending.signal.kind);
         let taint = fence::taint(&self.config.taint, pending.signal.kind, response);
-        let state = self.state(pending, node, response, &taint);
-        let at_once = if self.fence.one_by_one { 1 } else { usize::MAX };
-        let parts: Vec<Part> = self.fence.wanted.iter().copied().take(at_once).collect();
-        let ops = fence::patch(node, &parts, &taint, &state);
-        self.fence.retry_at = None;
-        if ops.is_empty() {
-            self.fence.wanted.retain(|part| !parts.contains(part));
-            self.fence_progress(now, effects);
-            return self.advance_fence(now, effects);
+        let state = state(pending, node, response, &taint);
+        if let Some(patch) = self.fencing.next_patch(node, &taint, &state, now.instant) {
+            // Ahead of everything that was decided in the same step.
+            effects.insert(0, patch);
         }
-        self.fence.resumed = false;
-        self.fence.in_flight = Some((parts, node.clone()));
-        // Ahead of everything that was decided in the same step.
-        effects.insert(0, Effect::PatchNode { ops: ops.into(), timeout: FENCE_TIMEOUT });
-    }
-
-    /// The annotation to write. One that an earlier attempt left (its answer was lost) already says what is ours.
-    fn state(&self, pending: &Interruption, node: &NodeView, response: Response, taint: &serde_json::Value) -> State {
-        let written = fence::state_text(node).and_then(|text| State::parse(text).ok());
-        if let Some(state) = written.filter(|state| state.id == pending.signal.id && state.boot_id == pending.boot_id) {
-            return state;
-        }
-        State {
-            version: VERSION,
-            kind: pending.signal.kind,
-            action: pending.signal.action,
-            id: pending.signal.id.clone(),
-            deadline: pending.signal.deadline.map(|deadline| deadline.wall),
-            first_seen: pending.first_seen.wall,
-            boot_id: pending.boot_id.clone(),
-            marks: fence::marks(node, fence::parts(response), taint),
-        }
+        self.announce_fence(now, effects);
     }
 
     fn node_patched(&mut self, answer: PatchAnswer, now: Now, effects: &mut Vec<Effect>) {
-        let Some((parts, before)) = self.fence.in_flight.take() else { return };
-        match answer {
-            PatchAnswer::Applied(node) => {
-                self.node = Some(node);
-                self.fence.wanted.retain(|part| !parts.contains(part));
-            }
-            PatchAnswer::DryRun => self.fence.wanted.clear(),
-            PatchAnswer::Refused { status, message, fresh } => {
-                self.fence_refused(parts, &before, fresh, &format!("{status} {message}"), now, effects);
-            }
-            PatchAnswer::Failed(reason) => self.fence_failed(reason, now, effects),
-        }
-        self.fence_progress(now, effects);
+        let (node, report) = self.fencing.answered(answer, now.instant);
+        effects.extend(report.map(Effect::Record));
+        self.node = node.or(self.node.take());
+        self.announce_fence(now, effects);
     }
 
-    fn fence_refused(
-        &mut self,
-        parts: Vec<Part>,
-        before: &NodeView,
-        fresh: Option<NodeView>,
-        reason: &str,
-        now: Now,
-        effects: &mut Vec<Effect>,
-    ) {
-        let Some(fresh) = fresh else { return self.fence_failed(reason.to_owned(), now, effects) };
-        let moved = fence::guards_moved(before, &fresh);
-        self.node = Some(fresh);
-        if moved {
-            self.fence.quick_retries += 1;
-            if self.fence.quick_retries > FENCE_QUICK_RETRIES {
-                self.fence_failed(reason.to_owned(), now, effects);
-            }
+    fn announce_fence(&self, now: Now, effects: &mut Vec<Effect>) {
+        let Some(pending) = self.pending.as_ref().filter(|_| self.fencing.is_done() && self.fencing.was_sent()) else {
             return;
-        }
-        if let [part] = parts.as_slice() {
-            self.fence.wanted.retain(|wanted| wanted != part);
-            if !self.fence.refused.contains(part) {
-                self.fence.refused.push(*part);
-            }
-        } else {
-            // Which part was meant is not said in a form to rely on; ask for each alone.
-            self.fence.one_by_one = true;
-        }
-    }
-
-    fn fence_failed(&mut self, reason: String, now: Now, effects: &mut Vec<Effect>) {
-        self.fence.failures += 1;
-        let pause = FENCE_PAUSE * 2_u32.saturating_pow(self.fence.failures.min(8) - 1);
-        self.fence.retry_at = Some(now.instant + pause.min(FENCE_LONGEST_PAUSE));
-        if self.fence.last_failure.as_ref() != Some(&reason) {
-            effects.push(Effect::Record(Record::FenceFailed { reason: reason.clone() }));
-            self.fence.last_failure = Some(reason);
-        }
-    }
-
-    fn fence_progress(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        if self.fence.done || !self.fence.wanted.is_empty() {
-            return;
-        }
-        let Some(pending) = &self.pending else { return };
-        self.fence.done = true;
-        if self.fence.resumed {
-            return;
-        }
-        let refused: Vec<&'static str> = self.fence.refused.iter().map(|part| part.as_str()).collect();
+        };
+        let refused = self.fencing.refused();
         let note = if refused.is_empty() {
             "no new pods are scheduled here".to_owned()
         } else {
@@ -458,5 +347,23 @@ fn earlier_or_same(old: Option<Deadline>, new: Option<Deadline>) -> bool {
         (_, None) => false,
         (None, Some(_)) => true,
         (Some(old), Some(new)) => new.wall <= old.wall,
+    }
+}
+
+/// The annotation to write. One that an earlier attempt left (its answer was lost) already says what is ours.
+fn state(pending: &Interruption, node: &NodeView, response: Response, taint: &serde_json::Value) -> State {
+    let written = fence::state_text(node).and_then(|text| State::parse(text).ok());
+    if let Some(state) = written.filter(|state| state.id == pending.signal.id && state.boot_id == pending.boot_id) {
+        return state;
+    }
+    State {
+        version: VERSION,
+        kind: pending.signal.kind,
+        action: pending.signal.action,
+        id: pending.signal.id.clone(),
+        deadline: pending.signal.deadline.map(|deadline| deadline.wall),
+        first_seen: pending.first_seen.wall,
+        boot_id: pending.boot_id.clone(),
+        marks: fence::marks(node, fence::parts(response), taint),
     }
 }

@@ -135,24 +135,22 @@ impl Api {
     }
 }
 
-fn options(stop: &Stop) -> Value {
-    json!({ "gracePeriodSeconds": stop.grace_seconds, "preconditions": { "uid": stop.pod.uid } })
-}
-
 fn eviction_body(stop: &Stop) -> Value {
     json!({
         "apiVersion": "policy/v1",
         "kind": "Eviction",
         "metadata": { "name": stop.pod.name, "namespace": stop.pod.namespace },
-        "deleteOptions": options(stop),
+        "deleteOptions": { "gracePeriodSeconds": stop.grace_seconds, "preconditions": { "uid": stop.pod.uid } },
     })
 }
 
 fn delete_body(stop: &Stop) -> Value {
-    let mut body = options(stop);
-    body["apiVersion"] = "v1".into();
-    body["kind"] = "DeleteOptions".into();
-    body
+    json!({
+        "apiVersion": "v1",
+        "kind": "DeleteOptions",
+        "gracePeriodSeconds": stop.grace_seconds,
+        "preconditions": { "uid": stop.pod.uid },
+    })
 }
 
 fn node_view(body: &[u8]) -> Result<NodeView, String> {
@@ -166,4 +164,98 @@ fn message(body: &[u8]) -> String {
     let text = status.as_ref().and_then(|status| status.get("message")?.as_str());
     let text = text.map_or_else(|| String::from_utf8_lossy(body), Into::into);
     text.chars().filter(|c| !c.is_control()).take(300).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    /// Method, URI and body of each request.
+    type Asked = Arc<Mutex<Vec<(String, String, Value)>>>;
+
+    /// Gives the answers in order and keeps what was asked.
+    fn api(answers: &[(u16, &'static str)]) -> (Api, Asked) {
+        let asked: Asked = Arc::default();
+        let answers = Arc::new(Mutex::new(answers.to_vec()));
+        let log = asked.clone();
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let (log, answers) = (log.clone(), answers.clone());
+            async move {
+                let (parts, body) = request.into_parts();
+                let body = body.collect().await.unwrap().to_bytes();
+                let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
+                log.lock().unwrap().push((parts.method.to_string(), parts.uri.to_string(), body));
+                let (code, body) = answers.lock().unwrap().remove(0);
+                let response = http::Response::builder().status(code).body(Body::from(body.as_bytes().to_vec()));
+                Ok::<_, Infallible>(response.unwrap())
+            }
+        });
+        (Api::new(Client::new(service, "default"), "n1"), asked)
+    }
+
+    fn stop() -> Stop {
+        let pod = PodRef { namespace: "shop".into(), name: "web-0".into(), uid: "u1".into() };
+        Stop { pod, grace_seconds: 27, timeout: Duration::from_secs(1) }
+    }
+
+    /// The client library's own eviction spells the key `delete_options`, which the API server silently ignores.
+    #[tokio::test]
+    async fn an_eviction_carries_grace_and_uid_under_the_name_that_the_server_reads() {
+        let (api, asked) = api(&[(201, "{}")]);
+        assert_eq!(api.evict(&stop()).await, EvictionAnswer::Accepted);
+        let expected = json!({
+            "apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "web-0", "namespace": "shop"},
+            "deleteOptions": {"gracePeriodSeconds": 27, "preconditions": {"uid": "u1"}},
+        });
+        let path = "/api/v1/namespaces/shop/pods/web-0/eviction";
+        assert_eq!(*asked.lock().unwrap(), [("POST".to_owned(), path.to_owned(), expected)]);
+    }
+
+    #[tokio::test]
+    async fn a_deletion_carries_grace_and_uid() {
+        let (api, asked) = api(&[(200, "{}")]);
+        assert_eq!(api.delete(&stop()).await, EvictionAnswer::Accepted);
+        let (method, path, body) = asked.lock().unwrap().remove(0);
+        assert_eq!((method.as_str(), path.as_str()), ("DELETE", "/api/v1/namespaces/shop/pods/web-0"));
+        assert_eq!((&body["gracePeriodSeconds"], &body["preconditions"]["uid"]), (&json!(27), &json!("u1")));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_refusal_is_one_request_and_takes_no_time() {
+        let (api, asked) = api(&[(429, "Too many requests"), (503, "no")]);
+        let start = tokio::time::Instant::now();
+        assert!(matches!(api.evict(&stop()).await, EvictionAnswer::Throttled(_)));
+        assert!(matches!(api.evict(&stop()).await, EvictionAnswer::Unknown(_)));
+        assert_eq!((asked.lock().unwrap().len(), start.elapsed()), (2, Duration::ZERO));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_never_answers_costs_the_time_out_and_no_more() {
+        let silent =
+            tower::service_fn(|_: Request<Body>| std::future::pending::<Result<http::Response<Body>, Infallible>>());
+        let api = Api::new(Client::new(silent, "default"), "n1");
+        let start = tokio::time::Instant::now();
+        assert!(matches!(api.evict(&stop()).await, EvictionAnswer::Unknown(reason) if reason.contains("1.0 s")));
+        assert!(start.elapsed() < Duration::from_millis(1010), "{:?}", start.elapsed());
+    }
+
+    #[tokio::test]
+    async fn a_refused_patch_brings_the_node_as_it_is_now() {
+        let denied = r#"{"kind":"Status","message":"a policy says no","reason":"Invalid","code":422}"#;
+        let node = r#"{"metadata":{"name":"n1","uid":"u"},"spec":{"unschedulable":true}}"#;
+        let (api, asked) = api(&[(422, denied), (200, node)]);
+        let answer = api.patch_node(&json!([]), Duration::from_secs(1)).await;
+        let PatchAnswer::Refused { status: 422, message, fresh: Some(fresh) } = answer else { panic!("{answer:?}") };
+        assert_eq!((message.as_str(), fresh.unschedulable), ("a policy says no", Some(true)));
+        assert_eq!(asked.lock().unwrap()[1].0, "GET");
+    }
+
+    #[tokio::test]
+    async fn an_answer_cut_in_the_middle_leaves_the_patch_open() {
+        let (api, _) = api(&[(200, r#"{"metadata":{"na"#)]);
+        assert!(matches!(api.patch_node(&json!([]), Duration::from_secs(1)).await, PatchAnswer::Failed(_)));
+    }
 }

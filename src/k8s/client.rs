@@ -6,7 +6,7 @@
 //! account's token and the cluster's CA are read again as they are rotated.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::header::{AUTHORIZATION, HeaderValue};
@@ -132,7 +132,16 @@ impl Transport {
         }
         let body = body.collect().await?.to_bytes();
         let request = reqwest::Request::try_from(http::Request::from_parts(parts, body))?;
-        Ok(http.execute(request).await?.into())
+        let response = http.execute(request).await?;
+        if response.status() == reqwest::StatusCode::UNAUTHORIZED {
+            // The token was replaced sooner than expected; the caller's next try takes the new one.
+            self.reread(&mut self.lock());
+        }
+        Ok(response.into())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Current> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn absolute(&self, uri: &Uri) -> Result<Uri, BoxError> {
@@ -144,7 +153,7 @@ impl Transport {
     }
 
     fn current(&self) -> (reqwest::Client, Option<HeaderValue>) {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut current = self.lock();
         if current.read_at.elapsed() >= REREAD {
             self.reread(&mut current);
         }
@@ -263,4 +272,113 @@ fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use http_body_util::Full;
+    use hyper::service::service_fn;
+    use hyper_util::rt::TokioIo;
+    use rstest::rstest;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// A folder of its own, gone with the value.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("spotwarden-{name}-{}", std::process::id()));
+            fs::create_dir_all(&path).unwrap();
+            Self(path)
+        }
+
+        fn file(&self, name: &str, text: &str) -> PathBuf {
+            let path = self.0.join(name);
+            fs::write(&path, text).unwrap();
+            path
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn kubeconfig(user: &str, cluster: &str) -> String {
+        format!(
+            "apiVersion: v1\nkind: Config\ncurrent-context: c\n\
+             contexts: [{{name: c, context: {{cluster: k, user: u}}}}]\n\
+             clusters: [{{name: k, cluster: {{server: \"https://127.0.0.1:1\"{cluster}}}}}]\nusers: [{{name: u, user: {user}}}]\n"
+        )
+    }
+
+    #[tokio::test]
+    async fn a_kubeconfig_that_is_not_there_is_named() {
+        let error = build(Some(Path::new("/nowhere/kubeconfig"))).await.err().unwrap().to_string();
+        assert!(error.contains("/nowhere/kubeconfig") && error.contains("No such file"), "{error}");
+    }
+
+    #[rstest]
+    #[case::not_yaml("{{{", "", "kubeconfig")]
+    #[case::exec(
+        &kubeconfig("{exec: {apiVersion: client.authentication.k8s.io/v1, command: aws, interactiveMode: Never}}", ""),
+        "exec", "kubectl proxy"
+    )]
+    #[case::insecure(&kubeconfig("{token: t}", ", insecure-skip-tls-verify: true"), "insecure", "give the CA")]
+    #[tokio::test]
+    async fn a_kubeconfig_that_cannot_be_used_says_why(#[case] text: &str, #[case] name: &str, #[case] words: &str) {
+        let folder = Folder::new(&format!("kubeconfig-{name}"));
+        let path = folder.file("kubeconfig", text);
+        let error = build(Some(&path)).await.err().unwrap().to_string();
+        assert!(error.contains(&*path.to_string_lossy()) && error.contains(words), "{error}");
+        assert!(!error.contains('\n'), "one line: {error}");
+    }
+
+    #[tokio::test]
+    async fn a_kubeconfig_with_a_token_is_enough() {
+        let folder = Folder::new("kubeconfig-token");
+        assert!(build(Some(&folder.file("kubeconfig", &kubeconfig("{token: t}", "")))).await.is_ok());
+    }
+
+    /// A server that wants the token `fresh`.
+    async fn server() -> (Uri, tokio::task::JoinSet<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let uri = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let mut tasks = tokio::task::JoinSet::new();
+        tasks.spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let serve = service_fn(|request: http::Request<hyper::body::Incoming>| async move {
+                    let fresh = request.headers().get(AUTHORIZATION).is_some_and(|value| value == "Bearer fresh");
+                    let code = if fresh { 200 } else { 401 };
+                    http::Response::builder().status(code).body(Full::new(bytes::Bytes::from_static(b"{}")))
+                });
+                _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), serve).await;
+            }
+        });
+        (uri, tasks)
+    }
+
+    async fn status(client: &Client) -> u16 {
+        let request = http::Request::get("/version").body(Body::empty()).unwrap();
+        client.send(request).await.unwrap().status().as_u16()
+    }
+
+    #[tokio::test]
+    async fn a_token_that_is_refused_is_read_again_at_once() {
+        let folder = Folder::new("token");
+        let token = folder.file("token", "stale");
+        let (uri, _tasks) = server().await;
+        let mut config = Config::new(uri);
+        config.auth_info.token_file = Some(token.to_string_lossy().into_owned());
+        let client = from_config(config).unwrap();
+        folder.file("token", "fresh\n");
+        assert_eq!(status(&client).await, 401, "the token was read when the client was made");
+        assert_eq!(status(&client).await, 200);
+    }
 }

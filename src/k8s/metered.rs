@@ -2,36 +2,37 @@
 
 use kube::Client;
 
-use super::request::RequestInfo;
+use super::attributes::Attributes;
 use crate::metrics::ApiMetrics;
 
 /// The same client, counted into `metrics`.
-pub fn metered(client: &Client, metrics: &ApiMetrics) -> Client {
-    let (inner, metrics) = (client.clone(), metrics.clone());
+pub fn metered(client: Client, metrics: ApiMetrics) -> Client {
+    let namespace = client.default_namespace().to_owned();
+    let inner = client;
     let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
         let (inner, metrics) = (inner.clone(), metrics.clone());
-        let info = RequestInfo::of(request.method(), request.uri());
+        let attributes = Attributes::of(request.method(), request.uri());
         async move {
-            let mut unanswered = Unanswered { metrics, info, answered: false };
+            let mut unanswered = Unanswered { metrics, attributes, answered: false };
             let result = inner.send(request).await;
             unanswered.answered(result.as_ref().ok().map(|response| response.status().as_u16()));
             result
         }
     });
-    Client::new(service, client.default_namespace())
+    Client::new(service, namespace)
 }
 
 /// Counts a request as unanswered if its caller gave up on it.
 struct Unanswered {
     metrics: ApiMetrics,
-    info: RequestInfo,
+    attributes: Attributes,
     answered: bool,
 }
 
 impl Unanswered {
     fn answered(&mut self, code: Option<u16>) {
         self.answered = true;
-        self.metrics.request(self.info.verb, &self.info.rule_resource(), code);
+        self.metrics.request(self.attributes.verb, &self.attributes.resource_path(), code);
     }
 }
 

@@ -14,6 +14,7 @@
 //! managed fields.
 
 mod budget;
+mod controls;
 mod defaults;
 mod delete;
 mod discovery;
@@ -44,6 +45,8 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::clock::Clock;
+use controls::Controls;
+pub use controls::{Call, Fault, Refusal};
 use routes::{Query, Route, Target};
 pub use status::{ApiError, Details};
 use store::Store;
@@ -55,8 +58,6 @@ pub type Body = UnsyncBoxBody<Bytes, Infallible>;
 const MAX_BODY_BYTES: usize = 3 * 1024 * 1024;
 /// Namespaces every cluster has.
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
-/// Calls kept in the log; a long soak keeps the latest.
-const LOG_LIMIT: usize = 100_000;
 
 /// Handle to a simulated API server; clones share its state.
 #[derive(Clone, Debug)]
@@ -73,38 +74,6 @@ struct Inner {
     /// Counts [`ApiServer::close_watches`].
     closed: tokio::sync::watch::Sender<u64>,
     controls: Mutex<Controls>,
-}
-
-/// What a scenario sets, and what it reads back.
-#[derive(Debug, Default)]
-struct Controls {
-    latency: Duration,
-    budgets_held: bool,
-    /// When the disruption controller has to look again although nothing changed.
-    recheck: Option<Timestamp>,
-    denied: Vec<(String, String)>,
-    log: std::collections::VecDeque<Call>,
-}
-
-/// One request as an RBAC rule would see it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Call {
-    /// Wall time of arrival.
-    pub at: Timestamp,
-    /// `get`, `list`, `watch`, `create`, `update`, `patch`, `delete`.
-    pub verb: &'static str,
-    /// API group, empty for core.
-    pub group: String,
-    /// Plural.
-    pub resource: String,
-    /// `status`, `eviction`, … or empty.
-    pub subresource: String,
-    /// Empty for cluster-scoped objects and lists across namespaces.
-    pub namespace: String,
-    /// Empty for collections.
-    pub name: String,
-    /// HTTP status of the answer.
-    pub code: u16,
 }
 
 impl ApiServer {
@@ -141,11 +110,29 @@ impl ApiServer {
 
     /// Answers one request.
     pub async fn handle(&self, request: Request<Bytes>) -> Response<Body> {
-        let latency = lock(&self.inner.controls).latency;
-        if !latency.is_zero() {
-            tokio::time::sleep(latency).await;
+        let arrived = self.inner.clock.now().wall;
+        let call = Call::of(arrived, &request);
+        let (latency, rule) = {
+            let controls = lock(&self.inner.controls);
+            (controls.latency, controls.faults.clone())
+        };
+        let fault = call.as_ref().zip(rule).and_then(|(call, rule)| rule(call));
+        let delay = if let Some(Fault::Delay(delay)) = fault { latency + delay } else { latency };
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
         }
-        self.answer(&request)
+        let response = match fault {
+            Some(Fault::Answer(refusal)) => refusal.into_response(),
+            Some(Fault::HandledBut(refusal)) => {
+                self.answer(&request);
+                refusal.into_response()
+            }
+            Some(Fault::Delay(_)) | None => self.answer(&request),
+        };
+        if let Some(call) = call {
+            lock(&self.inner.controls).record(Call { code: response.status().as_u16(), ..call });
+        }
+        response
     }
 
     /// Creates an object as its controllers would have left it: unlike a POST it keeps `status`. For setting up a world.
@@ -199,6 +186,16 @@ impl ApiServer {
         self.settle(&mut store, wall);
     }
 
+    /// From now on `rule` decides about each call before it is handled; `None` from it means no fault.
+    pub fn set_faults(&self, rule: impl Fn(&Call) -> Option<Fault> + Send + Sync + 'static) {
+        lock(&self.inner.controls).faults = Some(Arc::new(rule));
+    }
+
+    /// Ends what [`ApiServer::set_faults`] began.
+    pub fn clear_faults(&self) {
+        lock(&self.inner.controls).faults = None;
+    }
+
     /// Delay before every answer from now on.
     pub fn set_latency(&self, latency: Duration) {
         lock(&self.inner.controls).latency = latency;
@@ -211,7 +208,7 @@ impl ApiServer {
 
     /// Every request for an object so far, oldest first.
     pub fn calls(&self) -> Vec<Call> {
-        lock(&self.inner.controls).log.iter().cloned().collect()
+        lock(&self.inner.controls).calls()
     }
 
     fn lock(&self) -> MutexGuard<'_, Store> {
@@ -239,15 +236,12 @@ impl ApiServer {
             return ApiError::method_not_allowed().into_response();
         };
         let wall = self.inner.clock.now().wall;
-        let response = {
-            let mut store = self.lock();
-            self.recheck_budgets(&mut store, wall);
-            let response = self.dispatch(&mut store, wall, verb, target, &query, request);
-            self.settle(&mut store, wall);
-            response.unwrap_or_else(ApiError::into_response)
-        };
-        self.record(wall, verb, target, response.status());
-        response
+        let mut store = self.lock();
+        self.recheck_budgets(&mut store, wall);
+        let response = self.dispatch(&mut store, wall, verb, target, &query, request);
+        self.settle(&mut store, wall);
+        drop(store);
+        response.unwrap_or_else(ApiError::into_response)
     }
 
     fn dispatch(
@@ -266,7 +260,7 @@ impl ApiServer {
             ("list", _) => (200, read::list(store, target, query)?),
             ("watch", _) => return watch::start(self, store, target, query),
             ("create", "eviction") => (201, eviction::evict(store, wall, target, &body()?, query)?),
-            ("create", "binding") => (201, write::bind(store, target, &body()?)?),
+            ("create", "binding") => (201, write::bind(store, wall, target, &body()?)?),
             ("create", _) => (201, write::create(store, wall, target, body()?, dry_run)?),
             ("update", _) => (200, write::replace(store, target, body()?, dry_run)?),
             ("patch", _) => (200, write::patch(store, target, content_type(request), request.body(), dry_run)?),
@@ -305,24 +299,6 @@ impl ApiServer {
             map.insert("status".to_owned(), json!({"allowed": !denied}));
         }
         Ok(status::json_response(201, &review))
-    }
-
-    fn record(&self, at: Timestamp, verb: &'static str, target: &Target, code: StatusCode) {
-        let call = Call {
-            at,
-            verb,
-            group: target.resource.group.to_owned(),
-            resource: target.resource.plural.to_owned(),
-            subresource: target.subresource.clone(),
-            namespace: target.namespace.clone(),
-            name: target.name.clone(),
-            code: code.as_u16(),
-        };
-        let mut controls = lock(&self.inner.controls);
-        if controls.log.len() == LOG_LIMIT {
-            controls.log.pop_front();
-        }
-        controls.log.push_back(call);
     }
 }
 

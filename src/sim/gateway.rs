@@ -10,7 +10,6 @@
 //! Invariant: every request that was read appears in the log exactly once, also if its answer never left.
 
 pub mod answers;
-pub mod attributes;
 pub mod backend;
 mod body;
 pub mod denial;
@@ -27,8 +26,8 @@ use http_body_util::BodyExt;
 use tokio::time::sleep;
 
 use crate::clock::Clock;
+use crate::k8s::attributes::Attributes;
 use answers::CannedAnswer;
-use attributes::Attributes;
 use backend::{Backend, Body, BoxError};
 use body::{AnswerBody, Cut};
 use faults::{Fault, FaultId, Faults, Plan, Seen, Verdict};

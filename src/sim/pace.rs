@@ -120,7 +120,7 @@ mod tests {
     #[allow(clippy::disallowed_types, reason = "real time is what is measured")]
     fn the_fastest_clock_jumps() {
         let real = std::time::Instant::now();
-        Speed::Max.runtime().unwrap().block_on(tokio::time::sleep(Duration::from_secs(3600)));
-        assert!(real.elapsed() < Duration::from_secs(1));
+        Speed::Max.runtime().unwrap().block_on(async { tokio::time::sleep(Duration::from_hours(1)).await });
+        assert!(real.elapsed() < Duration::from_secs(60));
     }
 }

@@ -6,6 +6,7 @@
 
 mod expect;
 mod parse;
+mod scale;
 mod shipped;
 
 use std::collections::BTreeMap;

@@ -32,6 +32,7 @@ use tokio::task::JoinSet;
 use super::apiserver::ApiServer;
 use super::gateway::Gateway;
 use super::gateway::backend::{Backend, Body, BoxError, in_process};
+use super::gateway::log::LoggedRequest;
 use super::imds::{IdentitySpec, SimImds};
 use super::kubelet::{Kubelet, KubeletHandle, KubeletSpec};
 use super::objects::NodeSpec;
@@ -238,6 +239,11 @@ impl World {
     /// The node's name.
     pub fn node_name(&self) -> &str {
         &self.node
+    }
+
+    /// Everything that the agent asked the API server so far.
+    pub fn requests(&self) -> Vec<LoggedRequest> {
+        self.gateway.requests()
     }
 
     /// Plays the scenario from its beginning to its end. Afterwards the API server still answers; the instance is as dead

@@ -64,7 +64,12 @@ impl Output {
             self.line(&format!("  {line}"));
         }
         self.line(&format!("  Time passes: {speed} (--speed 1 for real time, --speed max for the verdict at once).\n"));
-        self.line(&format!("{:>9}  {:>8}  {:<10}  what", "time", "left", "who"));
+    }
+
+    pub(super) fn head(&mut self) {
+        if self.format == Format::Plain {
+            self.line(&format!("{:>9}  {:>8}  {:<10}  what", "time", "left", "who"));
+        }
     }
 
     pub(super) fn addresses(&mut self, at: Addresses, node: &str) {

@@ -161,7 +161,7 @@ fn decisions_touch_no_socket_clock_task_or_log() {
 fn no_module_of_the_agent_names_the_simulators() {
     let agent: Vec<Module> = modules()
         .into_iter()
-        .filter(|module| module.top() != "sim" && !KNOW_SIMULATORS.contains(&module.name.as_str()))
+        .filter(|module| module.top() != "sim" && !KNOW_SIMULATORS.contains(&module.top()))
         .collect();
     assert!(agent.len() > PURE.len(), "the sources were not found");
     let complaints = complaints(&agent, |mention| {

@@ -29,19 +29,26 @@ fn kubeconfig() -> PathBuf {
     path
 }
 
-/// A running agent that reaches nothing; killed when dropped.
-struct Agent {
+/// A running agent; killed when dropped.
+pub(crate) struct Agent {
     child: Child,
     log: BufReader<std::process::ChildStderr>,
     admin: String,
 }
 
 impl Agent {
-    fn start() -> Self {
+    /// An agent that reaches nothing.
+    fn cut_off() -> Self {
+        Self::start("n1", &kubeconfig(), "http://127.0.0.1:9")
+    }
+
+    /// An agent for `node` that finds IMDS at the URL `imds`.
+    pub(crate) fn start(node: &str, kubeconfig: &Path, imds: &str) -> Self {
         let mut child = spotwarden()
-            .args(["run", "--node-name=n1", "--admin-address=127.0.0.1:0", "--log-format=json"])
-            .env("KUBECONFIG", kubeconfig())
-            .env("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://127.0.0.1:9")
+            .args(["run", "--admin-address=127.0.0.1:0", "--log-format=json"])
+            .env("NODE_NAME", node)
+            .env("KUBECONFIG", kubeconfig)
+            .env("AWS_EC2_METADATA_SERVICE_ENDPOINT", imds)
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
@@ -53,7 +60,7 @@ impl Agent {
         Self { child, log, admin: line["admin"].as_str().unwrap().to_owned() }
     }
 
-    fn get(&self, path: &str) -> String {
+    pub(crate) fn get(&self, path: &str) -> String {
         let mut stream = TcpStream::connect(&self.admin).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
@@ -62,8 +69,13 @@ impl Agent {
         answer
     }
 
+    /// Ends the process as a crash would.
+    pub(crate) fn kill(self) {
+        drop(self);
+    }
+
     /// Sends SIGTERM and returns the exit code and the rest of the log. Reading ends when the process does.
-    fn terminate(mut self) -> (Option<i32>, String) {
+    pub(crate) fn terminate(mut self) -> (Option<i32>, String) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
         let mut rest = String::new();
@@ -106,7 +118,7 @@ fn a_run_that_cannot_start_fails_with_code_1() {
 
 #[test]
 fn the_agent_serves_while_it_reaches_nothing_and_ends_cleanly_on_sigterm() {
-    let agent = Agent::start();
+    let agent = Agent::cut_off();
     assert!(agent.get("/livez").starts_with("HTTP/1.1 200 "));
     assert!(agent.get("/readyz").starts_with("HTTP/1.1 503 "));
     assert!(agent.get("/metrics").contains("spotwarden_build_info"));

@@ -86,7 +86,6 @@ const CONTROLLERS: &str = "disruption-controller,\
 /// A running control plane. Dropping it ends the processes and removes their folder.
 pub(crate) struct ControlPlane {
     processes: Processes,
-    bins: PathBuf,
     port: Port,
     ca_pem: String,
     admin_token: String,
@@ -141,7 +140,7 @@ impl ControlPlane {
         let port = Port::reserve()?;
         let admin_token = random_token()?;
         match start_all(&mut processes, &bins, &port, &admin_token) {
-            Ok(ca_pem) => Ok(Self { processes, bins, port, ca_pem, admin_token }),
+            Ok(ca_pem) => Ok(Self { processes, port, ca_pem, admin_token }),
             Err(reason) => Err(format!("the control plane did not start: {reason}\n{}", processes.log_tails())),
         }
     }
@@ -150,18 +149,8 @@ impl ControlPlane {
         self.port.url()
     }
 
-    /// What to verify the server with.
-    pub(crate) fn ca_pem(&self) -> &str {
-        &self.ca_pem
-    }
-
     pub(crate) fn admin_token(&self) -> &str {
         &self.admin_token
-    }
-
-    /// A program of the control plane, or `kubectl` where it has been built.
-    pub(crate) fn bin(&self, name: &str) -> PathBuf {
-        self.bins.join(name)
     }
 
     /// For programs that take a kubeconfig, such as kubectl and helm.

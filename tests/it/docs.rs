@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use spotwarden::config::settings::SETTINGS;
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -136,6 +138,27 @@ fn readme_gives_a_reason_for_every_direct_dependency_and_for_nothing_else() {
     let named = dependencies_in_readme();
     assert_eq!(direct.difference(&named).collect::<Vec<_>>(), Vec::<&String>::new(), "missing in README.md");
     assert_eq!(named.difference(&direct).collect::<Vec<_>>(), Vec::<&String>::new(), "in README.md, not in Cargo.toml");
+}
+
+/// Flag, environment variable and default of each row in the README's table of settings.
+#[test]
+fn readme_lists_every_setting_of_run_with_its_variable_and_default() {
+    let readme = read("README.md");
+    let rows = readme.lines().filter(|line| line.starts_with("| `--"));
+    let listed: BTreeSet<[String; 3]> = rows
+        .map(|row| {
+            let mut cells = row.split('|').skip(1).map(|cell| cell.trim().trim_matches('`').to_owned());
+            std::array::from_fn(|_| cells.next().unwrap_or_default())
+        })
+        .collect();
+    let settings: BTreeSet<[String; 3]> = SETTINGS
+        .iter()
+        .map(|setting| {
+            let default = if setting.flag == "node-name" { "required" } else { setting.default.unwrap_or_default() };
+            [format!("--{}", setting.flag), setting.env.to_owned(), default.to_owned()]
+        })
+        .collect();
+    assert_eq!(listed, settings);
 }
 
 #[test]

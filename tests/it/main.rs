@@ -3,11 +3,13 @@
 //! `cfg(test)` holds for all of it anyway; written out, it tells clippy that helpers may unwrap as tests may.
 
 #[cfg(test)]
-mod answers;
+mod apiserver_parity;
 #[cfg(test)]
 mod architecture;
 #[cfg(test)]
 mod binary;
+#[cfg(test)]
+mod cluster;
 #[cfg(test)]
 mod controlplane;
 #[cfg(test)]
@@ -18,3 +20,5 @@ mod imds;
 mod manifests;
 #[cfg(test)]
 mod scenarios;
+#[cfg(test)]
+mod stop_parity;

@@ -5,7 +5,9 @@ use std::path::Path;
 
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, Role, Subject};
+use kube::api::{ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams};
 use serde_json::Value;
+use spotwarden::config::settings::SETTINGS;
 
 /// One permission: API group (empty for core), resource with its subresource (`pods/eviction`), verb.
 pub(crate) type Permission = (String, String, String);
@@ -41,6 +43,22 @@ pub(crate) fn rules_of(manifest: &str) -> BTreeSet<Permission> {
 /// Every permission that the kustomize base grants to the agent.
 pub(crate) fn granted() -> BTreeSet<Permission> {
     rules_of(&read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests/base/rbac.yaml")))
+}
+
+/// Brings the namespace, the service account and its rights onto a cluster.
+pub(crate) async fn apply_access(admin: &kube::Client) {
+    for document in base().into_iter().filter(|document| document["kind"] != "DaemonSet") {
+        let object: DynamicObject = serde_json::from_value(document).expect("an object");
+        let types = object.types.clone().expect("kind and version");
+        let kind = ApiResource::from_gvk(&GroupVersionKind::try_from(&types).expect("a group and version"));
+        let name = object.metadata.name.clone().expect("a name");
+        let api: kube::Api<DynamicObject> = match object.metadata.namespace.as_deref() {
+            Some(namespace) => kube::Api::namespaced_with(admin.clone(), namespace, &kind),
+            None => kube::Api::all_with(admin.clone(), &kind),
+        };
+        let applied = api.patch(&name, &PatchParams::apply("tests").force(), &Patch::Apply(&object)).await;
+        applied.unwrap_or_else(|error| panic!("{} {name}: {error}", types.kind));
+    }
 }
 
 fn rules_in(documents: &[Value]) -> BTreeSet<Permission> {
@@ -210,4 +228,15 @@ fn image_and_crate_have_the_same_version() {
         serde_saphyr::from_str(include_str!("../../manifests/base/kustomization.yaml")).expect("YAML");
     assert_eq!(kustomization["images"][0]["name"], "spotwarden");
     assert_eq!(kustomization["images"][0]["newTag"], env!("CARGO_PKG_VERSION"));
+}
+
+/// The agent refuses to start with a variable of its own prefix that it does not know.
+#[test]
+fn every_variable_of_the_pod_is_a_setting_and_the_node_s_name_is_among_them() {
+    let pod = daemon_set().spec.expect("spec").template.spec.expect("pod spec");
+    let names: Vec<String> = pod.containers[0].env.iter().flatten().map(|variable| variable.name.clone()).collect();
+    assert!(names.iter().any(|name| name == "NODE_NAME"));
+    for name in names {
+        assert!(SETTINGS.iter().any(|setting| setting.env == name), "{name} is no setting");
+    }
 }

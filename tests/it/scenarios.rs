@@ -1,26 +1,46 @@
-//! Every shipped scenario, played with the real agent against the embedded API server in virtual time.
+//! Every shipped scenario, played with the real agent: against the embedded API server in virtual time, and side by side
+//! against a real one in real time, with the token and the rights that the manifests give the agent.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::api::PostParams;
 use spotwarden::clock::Clock;
+use spotwarden::sim::gateway::backend::Remote;
+use spotwarden::sim::gateway::log::LoggedRequest;
 use spotwarden::sim::scenario::{SHIPPED, Scenario};
-use spotwarden::sim::world::{BackendHandle, World};
+use spotwarden::sim::timeline::TimelineEntry;
+use spotwarden::sim::world::{BackendHandle, Options, World};
 
-/// Plays a shipped scenario and fails with the whole story if the verdict is bad.
+use crate::controlplane::ControlPlane;
+use crate::manifests;
+
+/// Plays a scenario and fails with the whole story if the verdict is bad.
 ///
 /// Nothing here depends on the API server being the embedded one or on time being virtual.
-pub(crate) async fn play(name: &str, backend: BackendHandle, clock: Clock) {
-    let scenario = Scenario::load(name).unwrap();
+async fn play(scenario: &Scenario, backend: BackendHandle, clock: Clock) -> Vec<LoggedRequest> {
     let mut story = String::new();
-    let tell = |entry: spotwarden::sim::timeline::TimelineEntry| {
+    let tell = |entry: TimelineEntry| {
         story.push_str(&entry.line(false));
         story.push('\n');
     };
-    let report = match World::run(&scenario, backend, clock, tell).await {
-        Ok(report) => report,
-        Err(error) => panic!("{name}: {error}"),
+    let mut world = match World::open(scenario, backend, clock, &Options::default()).await {
+        Ok(world) => world,
+        Err(error) => panic!("{}: {error}", scenario.name),
     };
+    let report = world.play(tell).await;
     assert!(report.passed, "\n{story}\n{}", report.text(false));
+    world.requests()
+}
+
+fn shipped(name: &str) -> Scenario {
+    Scenario::load(name).unwrap()
+}
+
+fn virtual_clock() -> Clock {
+    Clock::anchored("2026-01-05T12:00:00.25Z".parse().unwrap())
 }
 
 macro_rules! scenarios {
@@ -29,8 +49,8 @@ macro_rules! scenarios {
         $(
             #[tokio::test(start_paused = true)]
             async fn $test() {
-                let clock = Clock::anchored("2026-01-05T12:00:00.25Z".parse().unwrap());
-                play($name, BackendHandle::embedded(clock), clock).await;
+                let clock = virtual_clock();
+                play(&shipped($name), BackendHandle::embedded(clock), clock).await;
             }
         )*
     };
@@ -62,4 +82,112 @@ scenarios! {
 fn every_shipped_scenario_is_played() {
     let shipped: BTreeSet<_> = SHIPPED.iter().filter_map(|(file, _)| file.strip_suffix(".toml")).collect();
     assert_eq!(TESTED.iter().copied().collect::<BTreeSet<_>>(), shipped);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_scenario_has_the_same_verdict_in_half_the_time() {
+    let clock = virtual_clock();
+    play(&short(shipped("mixed-node")), BackendHandle::embedded(clock), clock).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_worlds_share_one_api_server() {
+    let clock = virtual_clock();
+    let backend = BackendHandle::embedded(clock);
+    let (one, other) = (shipped("stop"), shipped("budget-frees"));
+    tokio::join!(play(&one, backend.clone(), clock), play(&other, backend, clock));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bad_end_is_a_bad_verdict() {
+    let text = "title = \"t\"\n[notice]\nlead = 15\n[agent]\non_blocked_eviction = \"wait\"\n[[pods]]\nname = \"web\"\n\
+                [[budgets]]\nname = \"web\"\nselector = { app = \"web\" }\nmin_available = 1\n";
+    let scenario = Scenario::parse("bad.toml", text).unwrap();
+    let clock = virtual_clock();
+    let report = World::run(&scenario, BackendHandle::embedded(clock), clock, |_| {}).await.unwrap();
+    assert_eq!((report.passed, report.deadline_met), (false, Some(false)));
+    assert_eq!(report.cut_off, ["web-0"]);
+    let failed: Vec<_> = report.checks.iter().filter(|check| !check.passed).map(|check| &check.name).collect();
+    assert_eq!(failed, ["the node is clear before the deadline", "0 pods are cut off by the power"]);
+}
+
+/// Both directions: a call without a rule would fail in a cluster, a rule without a call is a right for nothing.
+#[tokio::test(start_paused = true)]
+async fn the_manifests_grant_exactly_the_calls_of_all_scenarios() {
+    let mut made = BTreeSet::new();
+    for name in TESTED {
+        let clock = virtual_clock();
+        let requests = play(&shipped(name), BackendHandle::embedded(clock), clock).await;
+        made.extend(requests.into_iter().map(|request| permission(&request)));
+    }
+    assert_eq!(made, manifests::granted());
+}
+
+fn permission(request: &LoggedRequest) -> manifests::Permission {
+    let attributes = &request.attributes;
+    (attributes.group.clone(), attributes.resource_path(), attributes.verb.to_string())
+}
+
+/// One thread and one runtime for each scenario, all at once: what is waited for is real time.
+#[test]
+fn every_scenario_has_the_same_verdict_on_a_real_api_server() {
+    let plane = ControlPlane::shared();
+    let token = runtime().block_on(agent_token(plane));
+    std::thread::scope(|scope| {
+        let players = TESTED.iter().map(|name| {
+            let play = || {
+                runtime().block_on(async {
+                    let backend = Remote::new(&plane.server_url(), plane.http()).with_bearer(&token).unwrap();
+                    let backend = BackendHandle::remote(plane.admin_client(), backend);
+                    play(&short(shipped(name)), backend, Clock::System).await;
+                });
+            };
+            std::thread::Builder::new().name((*name).to_owned()).spawn_scoped(scope, play).unwrap()
+        });
+        let players: Vec<_> = players.collect();
+        let bad: Vec<_> =
+            players.into_iter().zip(TESTED).filter_map(|(player, name)| player.join().err().map(|_| name)).collect();
+        assert!(bad.is_empty(), "bad verdicts, told above: {bad:?}");
+    });
+}
+
+/// What takes long in real time is played at half its length; the meaning is in the proportions.
+fn short(scenario: Scenario) -> Scenario {
+    let long = scenario.notice.as_ref().is_some_and(|notice| notice.lead > Duration::from_mins(1));
+    if long { scenario.scaled(0.5) } else { scenario }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+/// A token as the DaemonSet's pod would have it: of the manifests' service account, with the rights of the manifests.
+pub(crate) async fn agent_token(plane: &ControlPlane) -> String {
+    let admin = plane.admin_client();
+    manifests::apply_access(&admin).await;
+    let pod: Pod = serde_json::from_value(serde_json::json!({
+        "metadata": { "generateName": "agent-", "namespace": "spotwarden" },
+        "spec": { "serviceAccountName": "spotwarden", "containers": [{ "name": "agent", "image": "spotwarden" }] },
+    }))
+    .unwrap();
+    let pod = Api::<Pod>::namespaced(admin, "spotwarden").create(&PostParams::default(), &pod).await.unwrap();
+    let (name, uid) = (pod.metadata.name.unwrap(), pod.metadata.uid.unwrap());
+    plane.pod_token("spotwarden", "spotwarden", &name, &uid).await
+}
+
+/// A reclaim storm: an agent is a value, so a hundred of them fit into one process and one API server, each with its own
+/// node, metadata service and registry.
+#[tokio::test(start_paused = true)]
+async fn a_hundred_agents_share_a_process_and_an_api_server() {
+    let clock = virtual_clock();
+    let backend = BackendHandle::embedded(clock);
+    let plain = Scenario::load("plain-notice").unwrap();
+    let worlds = (0..100).map(|number| {
+        let scenario = Scenario { name: format!("storm-{number}"), ..plain.clone() };
+        let backend = backend.clone();
+        async move { World::run(&scenario, backend, clock, |_| {}).await.unwrap() }
+    });
+    let reports = futures::future::join_all(worlds).await;
+    let bad: Vec<_> = reports.iter().filter(|report| !report.passed).map(|report| report.text(false)).collect();
+    assert!(bad.is_empty(), "{} of {}:\n{}", bad.len(), reports.len(), bad[0]);
 }

@@ -561,9 +561,11 @@ proptest! {
     ) {
         let straight = play(&pods, lead, &[], OnBlockedEviction::Delete);
         let broken = play(&pods, lead, &[restart], OnBlockedEviction::Delete);
-        for index in 0..pods.len() {
+        // Where a budget frees at some moment, the outcome depends on when it is asked next.
+        let steady = |plan: &PodPlan| !plan.daemon && (plan.blocked == 0 || plan.blocked > lead);
+        for (index, plan) in pods.iter().enumerate() {
             let name = format!("p{index}");
-            if straight.outcome(&name) != "skipped" {
+            if steady(plan) {
                 prop_assert_eq!(straight.outcome(&name), broken.outcome(&name));
             }
         }

@@ -162,7 +162,9 @@ impl World {
             ),
             Effect::MarkDisruption(id) => {
                 let pod = self.pods.get_mut(&id);
-                pod.map(|pod| pod.view.marked = true);
+                if let Some(pod) = pod {
+                    pod.view.marked = true;
+                }
                 Vec::new()
             }
             Effect::Publish(_) | Effect::Record(_) => Vec::new(),

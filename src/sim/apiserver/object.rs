@@ -110,16 +110,21 @@ pub(super) fn normalise(id: ResourceId, resource: &Resource, object: &mut Value)
     if id == NODES {
         drop_if(object, "spec", "taints", is_empty);
         drop_if(object, "spec", "unschedulable", |value| *value == json!(false));
+        null_times(object, ["lastHeartbeatTime", "lastTransitionTime"]);
     }
     if id == PODS {
         drop_if(object, "spec", "hostNetwork", |value| *value == json!(false));
         drop_if(object, "status", "conditions", is_empty);
-        let conditions = object.pointer_mut("/status/conditions").and_then(Value::as_array_mut);
-        for condition in conditions.into_iter().flatten().filter_map(Value::as_object_mut) {
-            // These two are written as null by the type, not left out.
-            for field in ["lastProbeTime", "lastTransitionTime"] {
-                condition.entry(field).or_insert(Value::Null);
-            }
+        null_times(object, ["lastProbeTime", "lastTransitionTime"]);
+    }
+}
+
+/// Times of a condition are written as null by the type, not left out.
+fn null_times(object: &mut Value, fields: [&str; 2]) {
+    let conditions = object.pointer_mut("/status/conditions").and_then(Value::as_array_mut);
+    for condition in conditions.into_iter().flatten().filter_map(Value::as_object_mut) {
+        for field in fields {
+            condition.entry(field).or_insert(Value::Null);
         }
     }
 }

@@ -31,8 +31,8 @@ fn object_only(patch: Value) -> Result<Value, ApiError> {
     if patch.is_object() { Ok(patch) } else { Err(ApiError::bad_request("error decoding patch: not an object")) }
 }
 
-/// RFC 6902, operation by operation, because the server deviates from it in one point that guards rely on: `test` of an
-/// absent field against null (or against no value) passes.
+/// RFC 6902, operation by operation, because the server deviates from it in two points: `test` of an absent field against
+/// null (or against no value) passes, and `replace` of an absent field adds it, so it guards nothing.
 fn json_patch(object: &mut Value, patch: &Value) -> Result<(), ApiError> {
     let operations =
         patch.as_array().ok_or_else(|| ApiError::bad_request("error decoding patch: not a list of operations"))?;
@@ -41,11 +41,27 @@ fn json_patch(object: &mut Value, patch: &Value) -> Result<(), ApiError> {
             absent(object, operation)?;
             continue;
         }
-        let operation: json_patch::PatchOperation = serde_json::from_value(operation.clone())
+        let operation: json_patch::PatchOperation = serde_json::from_value(tolerant(object, operation))
             .map_err(|error| ApiError::bad_request(format!("error decoding patch: {error}")))?;
         json_patch::patch(object, &[operation]).map_err(|_| ApiError::unprocessable_patch())?;
     }
     Ok(())
+}
+
+/// `replace` of what is absent becomes `add`.
+fn tolerant(object: &Value, operation: &Value) -> Value {
+    let path = operation.get("path").and_then(Value::as_str).unwrap_or_default();
+    let parent = path.rsplit_once('/').and_then(|(parent, _)| object.pointer(parent));
+    let is_replace = operation.get("op").and_then(Value::as_str) == Some("replace");
+    let mut operation = operation.clone();
+    if is_replace
+        && object.pointer(path).is_none()
+        && parent.is_some_and(Value::is_object)
+        && let Some(map) = operation.as_object_mut()
+    {
+        map.insert("op".to_owned(), Value::from("add"));
+    }
+    operation
 }
 
 fn tests_absence(operation: &Value) -> bool {
@@ -61,8 +77,8 @@ fn absent(object: &Value, operation: &Value) -> Result<(), ApiError> {
 }
 
 /// Strategic merge: maps merge, null removes, lists merge by key where the type says so and are replaced elsewhere.
-/// `path` is the field's place in the type, dotted, without list positions.
-fn strategic(id: ResourceId, path: &str, target: &mut Value, patch: &Value) {
+/// `place` is the field's place in the type, dotted, without list positions.
+fn strategic(id: ResourceId, place: &str, target: &mut Value, patch: &Value) {
     let Some(patch) = patch.as_object() else {
         *target = patch.clone();
         return;
@@ -80,13 +96,13 @@ fn strategic(id: ResourceId, path: &str, target: &mut Value, patch: &Value) {
             directive(key, value, target);
             continue;
         }
-        let place = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+        let inner = if place.is_empty() { key.clone() } else { format!("{place}.{key}") };
         match value {
             Value::Null => {
                 target.remove(key);
             }
-            Value::Object(_) => strategic(id, &place, target.entry(key.clone()).or_insert(Value::Null), value),
-            Value::Array(items) => merge_list(id, &place, target, key, items),
+            Value::Object(_) => strategic(id, &inner, target.entry(key.clone()).or_insert(Value::Null), value),
+            Value::Array(items) => merge_list(id, &inner, target, key, items),
             _ => {
                 target.insert(key.clone(), value.clone());
             }
@@ -116,9 +132,12 @@ fn merge_list(id: ResourceId, place: &str, target: &mut Map<String, Value>, key:
     let Some(present) = present.as_array_mut() else { return };
     match list_kind(id, place) {
         ListKind::ByKey(merge_key) if !replaced => {
+            // The real server puts what is new before what was there.
+            let mut added = Vec::new();
             for item in items {
-                merge_item(id, place, merge_key, present, item);
+                added.extend(merge_item(id, place, merge_key, present, item));
             }
+            present.splice(0..0, added);
         }
         ListKind::Set if !replaced => {
             for item in items {
@@ -131,19 +150,18 @@ fn merge_list(id: ResourceId, place: &str, target: &mut Map<String, Value>, key:
     }
 }
 
-fn merge_item(id: ResourceId, place: &str, merge_key: &str, present: &mut Vec<Value>, item: &Value) {
+/// Merges `item` into the element with its key, or returns it as a new one.
+fn merge_item(id: ResourceId, place: &str, merge_key: &str, present: &mut Vec<Value>, item: &Value) -> Option<Value> {
     let same = |other: &Value| other.get(merge_key).is_some() && other.get(merge_key) == item.get(merge_key);
     if item.get("$patch").and_then(Value::as_str) == Some("delete") {
         present.retain(|other| !same(other));
-        return;
+        return None;
     }
-    if let Some(at) = present.iter().position(same)
-        && let Some(existing) = present.get_mut(at)
-    {
-        strategic(id, place, existing, item);
-    } else {
-        present.push(item.clone());
+    match present.iter_mut().find(|other| same(other)) {
+        Some(existing) => strategic(id, place, existing, item),
+        None => return Some(item.clone()),
     }
+    None
 }
 
 enum ListKind {
@@ -161,8 +179,15 @@ fn list_kind(id: ResourceId, place: &str) -> ListKind {
         (_, "metadata.finalizers") => return ListKind::Set,
         (_, "metadata.ownerReferences") => "uid",
         (NODES, "status.conditions" | "status.addresses") | (PODS | BUDGETS, "status.conditions") => "type",
-        (PODS, "spec.containers" | "spec.initContainers" | "spec.volumes" | "spec.imagePullSecrets") => "name",
-        (PODS, "spec.containers.env" | "spec.initContainers.env") => "name",
+        (
+            PODS,
+            "spec.containers"
+            | "spec.initContainers"
+            | "spec.volumes"
+            | "spec.imagePullSecrets"
+            | "spec.containers.env"
+            | "spec.initContainers.env",
+        ) => "name",
         (PODS, "spec.containers.volumeMounts" | "spec.initContainers.volumeMounts") => "mountPath",
         (PODS, "spec.containers.ports" | "spec.initContainers.ports") => "containerPort",
         (PODS, "spec.topologySpreadConstraints") => "topologyKey",

@@ -48,7 +48,10 @@ pub(super) fn list(store: &Store, target: &Target, query: &Query) -> Result<Valu
     let remaining = matching.count();
     if let (Some(map), Some(last), true) = (metadata.as_object_mut(), last, remaining > 0) {
         map.insert("continue".to_owned(), json!(token(page.revision, &last)));
-        map.insert("remainingItemCount".to_owned(), json!(remaining));
+        // The real server cannot tell without reading everything, so it does not say for a selection.
+        if selector.is_empty() {
+            map.insert("remainingItemCount".to_owned(), json!(remaining));
+        }
     }
     let kind = format!("{}List", target.resource.kind);
     Ok(json!({"kind": kind, "apiVersion": target.resource.api_version(), "metadata": metadata, "items": items}))

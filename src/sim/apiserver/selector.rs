@@ -46,6 +46,11 @@ impl Selector {
         Ok(out)
     }
 
+    /// True if it lets everything through.
+    pub(super) fn is_empty(&self) -> bool {
+        self.fields.is_empty() && self.labels.is_empty()
+    }
+
     /// True if the object passes all terms.
     pub(super) fn matches(&self, object: &Value) -> bool {
         self.fields.iter().all(|(key, wanted, value)| (field(object, key) == *value) == *wanted)

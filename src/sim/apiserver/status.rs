@@ -19,7 +19,7 @@ pub struct ApiError {
     /// Text for people.
     pub message: String,
     /// `details` of the body, if Kubernetes sends any.
-    pub details: Option<Details>,
+    pub details: Option<Box<Details>>,
 }
 
 /// What a refusal is about.
@@ -73,7 +73,7 @@ impl Details {
 
 impl ApiError {
     fn new(code: u16, reason: &'static str, message: impl Into<String>, details: Option<Details>) -> Self {
-        Self { code, reason, message: message.into(), details }
+        Self { code, reason, message: message.into(), details: details.map(Box::new) }
     }
 
     pub(super) fn bad_request(message: impl Into<String>) -> Self {

@@ -351,6 +351,7 @@ const STRATEGIC: &str = "application/strategic-merge-patch+json";
 #[case::present_against_null(json!([{"op": "test", "path": "/metadata/name", "value": null}]), 422)]
 #[case::append_below_nothing(json!([{"op": "add", "path": "/spec/taints/-", "value": {}}]), 422)]
 #[case::add_below_a_missing_map(json!([{"op": "add", "path": "/metadata/annotations/a", "value": "1"}]), 422)]
+#[case::replace_of_nothing_adds(json!([{"op": "replace", "path": "/spec/unschedulable", "value": true}]), 200)]
 #[case::remove_of_nothing(json!([{"op": "remove", "path": "/spec/taints"}]), 422)]
 #[case::unknown_operation(json!([{"op": "drop", "path": "/spec/taints"}]), 400)]
 #[case::stale_revision(json!([{"op": "replace", "path": "/metadata/resourceVersion", "value": "1"}]), 409)]
@@ -396,7 +397,7 @@ async fn strategic_merge_joins_conditions_by_type() {
     let (_, pod) = send(&server, "PATCH", &format!("{POD}/status"), STRATEGIC, &patch).await;
     let conditions = pod["status"]["conditions"].as_array().unwrap();
     assert_eq!(conditions.len(), 2);
-    assert_eq!((&conditions[0]["status"], &conditions[1]["type"]), (&json!("False"), &json!("X")));
+    assert_eq!((&conditions[0]["type"], &conditions[1]["status"]), (&json!("X"), &json!("False")));
     assert_eq!(pod["status"]["phase"], "Running");
 }
 
@@ -560,7 +561,8 @@ where
     let mut seen = Vec::new();
     while seen.last().is_none_or(|word| word != last) {
         let name = |pod: Pod| pod.metadata.name.unwrap();
-        seen.push(match events.next().await.unwrap() {
+        let event = tokio::time::timeout(Duration::from_mins(15), events.next()).await;
+        seen.push(match event.expect("an event in time").unwrap() {
             Ok(Event::Init) => "init".to_owned(),
             Ok(Event::InitApply(pod)) => format!("listed {}", name(pod)),
             Ok(Event::InitDone) => "synced".to_owned(),
@@ -640,6 +642,26 @@ async fn calls_are_logged_as_rbac_rules_see_them() {
         (last.verb, last.resource.as_str(), last.subresource.as_str(), last.code),
         ("create", "pods", "eviction", 201)
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn faults_meet_the_calls_they_name_and_nothing_else() {
+    let server = server();
+    server.seed(pod("web")).unwrap();
+    let refusal = Refusal { code: 504, retry_after: Some(3), body: "late".to_owned() };
+    let (refused, handled) = (Fault::Answer(refusal.clone()), Fault::HandledBut(refusal));
+    server.set_faults(move |call| (call.subresource == "eviction").then(|| refused.clone()));
+    assert_eq!(evict(&server, "web", &json!({})).await, (504, json!("late")));
+    assert_eq!(deletion_of(&server.object(POD).unwrap()).1, -1, "not handled");
+    server.set_faults(move |call| (call.subresource == "eviction").then(|| handled.clone()));
+    assert_eq!(evict(&server, "web", &json!({})).await.0, 504);
+    assert_eq!(deletion_of(&server.object(POD).unwrap()).1, 30, "handled all the same");
+    server.set_faults(|_| Some(Fault::Delay(Duration::from_secs(4))));
+    let began = tokio::time::Instant::now();
+    assert_eq!(call(&server, "GET", POD, &Value::Null).await.0, 200);
+    assert_eq!(began.elapsed(), Duration::from_secs(4));
+    server.clear_faults();
+    assert_eq!(server.calls().iter().map(|call| call.code).collect::<Vec<_>>(), [504, 504, 200]);
 }
 
 #[tokio::test(start_paused = true)]

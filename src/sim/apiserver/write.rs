@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{
     defaults,
-    object::{is_terminating, meta_str, normalise, set, set_meta, text},
+    object::{is_terminating, meta_str, normalise, set, set_meta, stamp, text},
     patch,
     resource::{NAMESPACES, NODES, PODS, ResourceId, resource},
     routes::Target,
@@ -101,7 +101,7 @@ pub(super) fn patch(
 }
 
 /// POST `pods/{name}/binding`: what the scheduler does.
-pub(super) fn bind(store: &mut Store, target: &Target, binding: &Value) -> Result<Value, ApiError> {
+pub(super) fn bind(store: &mut Store, wall: Timestamp, target: &Target, binding: &Value) -> Result<Value, ApiError> {
     let mut pod = existing(store, target)?;
     let bound = text(&pod, "/spec/nodeName");
     if !bound.is_empty() {
@@ -109,6 +109,12 @@ pub(super) fn bind(store: &mut Store, target: &Target, binding: &Value) -> Resul
         return Err(ApiError::conflict(target.resource, &target.name, &why));
     }
     set(&mut pod, "spec", "nodeName", json!(text(binding, "/target/name")));
+    let mut conditions = pod.pointer("/status/conditions").and_then(Value::as_array).cloned().unwrap_or_default();
+    conditions.retain(|condition| text(condition, "/type") != "PodScheduled");
+    conditions.push(json!({
+        "type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": stamp(wall),
+    }));
+    set(&mut pod, "status", "conditions", Value::Array(conditions));
     store.put(target.id, pod);
     Ok(status::created())
 }
@@ -150,7 +156,9 @@ fn check_preconditions(target: &Target, existing: &Value, object: &Value) -> Res
     let uid = meta_str(object, "uid");
     if !uid.is_empty() && uid != meta_str(existing, "uid") {
         let why = format!(
-            "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+            "StorageError: invalid object, Code: 4, Key: {}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: \
+             UID in precondition: {uid}, UID in object meta: {}",
+            storage_key(target),
             meta_str(existing, "uid")
         );
         return Err(ApiError::conflict(target.resource, &target.name, &why));
@@ -160,6 +168,13 @@ fn check_preconditions(target: &Target, existing: &Value, object: &Value) -> Res
         return Err(ApiError::stale(target.resource, &target.name));
     }
     Ok(())
+}
+
+/// Where the real server keeps the object; shows in one message. Nodes have kept their first name there.
+fn storage_key(target: &Target) -> String {
+    let folder = if target.id == NODES { "minions" } else { target.resource.plural };
+    let parts = ["/registry", folder, &target.namespace, &target.name];
+    parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/")
 }
 
 /// A write to the object leaves `status` alone; a write to `status` leaves everything else but labels and annotations.

@@ -4,7 +4,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::answers::{CannedAnswer, status_object};
-use super::attributes::Attributes;
+use crate::k8s::attributes::Attributes;
 
 /// Which field must not be written, and what the policy says to it.
 #[derive(Clone, Debug, PartialEq, Eq)]

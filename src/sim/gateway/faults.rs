@@ -1,4 +1,4 @@
-//! What goes wrong, when, and for which requests. The decision is pure; [`Faults`] adds the lock and the waiting.
+//! What goes wrong, when, and for which requests. The decision is pure; `Faults` adds the lock and the waiting.
 //!
 //! Invariant: a request meets at most one fault that ends it on its way in and one on its way back; delays add up. A
 //! fault limited to its next *n* requests is used up only by requests that it really acted on.
@@ -11,8 +11,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::answers::CannedAnswer;
-use super::attributes::Attributes;
 use super::denial::Denial;
+use crate::k8s::attributes::Attributes;
 
 /// Names an injected fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

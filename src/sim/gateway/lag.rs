@@ -10,9 +10,9 @@ use futures::future::BoxFuture;
 use hyper::body::{Body as _, Frame};
 use tokio::time::{Instant, sleep_until};
 
-use super::attributes::Attributes;
 use super::backend::{Body, BoxError};
 use super::faults::Faults;
+use crate::k8s::attributes::Attributes;
 
 /// What a stream yields next.
 type Item = Option<Result<Frame<Bytes>, BoxError>>;

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use http::{Request, StatusCode, header};
 use tokio::sync::watch;
 
-use super::attributes::Attributes;
 use crate::clock::{Clock, Now};
+use crate::k8s::attributes::Attributes;
 
 /// Longest request body that is kept; an agent's requests are a few hundred bytes.
 const MAX_BODY: usize = 64 * 1024;

@@ -282,3 +282,28 @@ async fn a_kubelet_outlives_an_api_server_that_is_away_or_fails() {
     assert!(fate.gone_at.is_some(), "{fate:?}");
     assert!(gateway.requests().iter().filter(|request| request.is("delete", "pods")).count() >= 4);
 }
+
+/// Nothing depends on a paused clock: the same in real time, with short latencies.
+#[tokio::test]
+async fn a_pod_starts_and_stops_in_real_time() {
+    let server = ApiServer::new(Clock::System);
+    let timing = Timing { observe: Duration::from_millis(5), cleanup: Duration::from_millis(5), ..MEASURED };
+    let spec = KubeletSpec { start: Duration::from_millis(5), timing, fresh: Duration::ZERO, ..KubeletSpec::default() };
+    let kubelet = Kubelet::new(server.client(), "n1", Clock::System, spec);
+    let handle = kubelet.handle();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(kubelet.run());
+    let mut world = World { server, kubelet: handle, start: Instant::now(), tasks };
+    world.server.seed(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "a"}})).unwrap();
+    world.server.seed(serde_json::to_value(pod("web-1").stops_after("0.01").build()).unwrap()).unwrap();
+    let until = async |done: fn(&PodFate) -> bool| {
+        while !world.kubelet.fates().iter().any(done) {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    until(|fate| fate.started.is_some()).await;
+    world.delete("web-1", 30).await;
+    until(|fate| fate.gone_at.is_some()).await;
+    world.tasks.shutdown().await;
+    assert!(world.fate("web-1").exited_at.is_some_and(|exited| exited.instant < Instant::now()));
+}

@@ -26,6 +26,10 @@ pub struct Expect {
     /// Seconds between the last pod's end and the announced time. Default: not judged.
     #[serde(deserialize_with = "parse::some_seconds")]
     pub min_slack: Option<Duration>,
+    /// Seconds by which the agent's own slack may differ from the true one. Default: 2 (times are whole seconds on both
+    /// sides, and the agent learns of a pod's end a moment later than the kubelet).
+    #[serde(deserialize_with = "parse::some_seconds")]
+    pub slack_error: Option<Duration>,
     /// Requests of the agent to the API server. Default: not judged.
     pub max_api_calls: Option<u32>,
     /// Requests of the agent that change something, accepted or not. Default: 0 for a dry run, otherwise not judged.

@@ -572,4 +572,62 @@ outcomes = { graceful = 2 }
         assert!(refusal("title = \"t\"\n[[pods]]\nname = \"a\"\ncount = 501\n").contains("1 to 500 pods"));
         assert!(refusal("title = \"t\"\n[[pods]]\nname = \"a\"\nstops_after = \"soon\"\n").contains("or \"never\""));
     }
+
+    /// The keys that are valid where `text` has the key `nonsense`, as the refusal lists them.
+    fn valid_keys(text: &str) -> Vec<String> {
+        let message = refusal(text);
+        let (_, list) = message.split_once("expected").unwrap_or_else(|| panic!("{message}"));
+        list.split('`').skip(1).step_by(2).map(ToOwned::to_owned).collect()
+    }
+
+    #[test]
+    fn the_page_for_people_names_every_key() {
+        let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/scenarios.md")).unwrap();
+        let tables = [
+            "",
+            "[notice]\n",
+            "[node]\n",
+            "[agent]\n",
+            "[[pods]]\n",
+            "[[budgets]]\n",
+            "[[events]]\n",
+            "[[events]]\nbudget.",
+            "[[events]]\nimds.",
+            "[[events]]\napi.",
+            "[[events]]\nagent.",
+            "[[events]]\nactor.",
+            "[expect]\n",
+        ];
+        for table in tables {
+            let keys = valid_keys(&format!("{table}nonsense = 1\n"));
+            assert!(!keys.is_empty(), "{table}");
+            for key in keys {
+                let words = page.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+                assert!(words.clone().any(|word| word == key), "{table}: {key} is not in docs/scenarios.md");
+            }
+        }
+    }
+
+    #[test]
+    fn the_example_for_people_is_valid() {
+        let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/scenarios.md")).unwrap();
+        let example = page.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+        let scenario = Scenario::parse("example.toml", example).unwrap();
+        assert_eq!(scenario.events.len(), 1);
+    }
+
+    #[test]
+    fn a_scenario_at_half_its_length_keeps_its_proportions() {
+        let text = "title = \"t\"\n[notice]\nlead = 120\n[[pods]]\nname = \"a\"\ngrace = 45\nstops_after = 36\narrives = 13\n\
+                    [[events]]\nat = 23\napi = { fault = \"gone\", for = 10 }\n[expect]\nmin_granted = { a = 29 }\n";
+        let half = Scenario::parse("t.toml", text).unwrap().scaled(0.5);
+        let notice = half.notice.unwrap();
+        assert_eq!((notice.at.as_secs(), notice.lead.as_secs()), (3, 60));
+        assert_eq!((half.pods[0].grace, half.pods[0].stops_after), (23, StopsAfter::Time(Duration::from_secs(18))));
+        assert_eq!(half.pods[0].arrives, Duration::from_secs(8));
+        assert_eq!(half.events[0].at, Duration::from_secs(13));
+        let gone = ApiEvent { fault: ApiFault::Gone, lasts: Duration::from_secs(5) };
+        assert_eq!(half.events[0].what, What::Api(gone));
+        assert_eq!(half.expect.min_granted["a"], 14);
+    }
 }

@@ -14,8 +14,8 @@ use crate::clock::Now;
 use crate::sim::scenario::{AgentDoes, AgentEvent, BudgetChange, Event, Limit, Notice, What};
 use crate::sim::timeline::{Actor, TimelineEntry};
 
-/// How often the records are looked at. What is told has its own, exact time.
-const LOOK: Duration = Duration::from_millis(100);
+/// How often the records are looked at, which costs a copy of them. What is told has its own, exact time.
+const LOOK: Duration = Duration::from_millis(250);
 /// The world goes on for so long after everything is over: what must not happen twice needs time to happen twice.
 const SETTLE: Duration = Duration::from_secs(3);
 /// A world without a notice lives for so long after its last event.
@@ -70,7 +70,11 @@ pub(super) async fn play(world: &mut World, mut tell: impl FnMut(TimelineEntry))
         tokio::select! {
             biased;
             () = at(agenda.next()) => {}
-            () = world.agents.changed() => {}
+            () = world.agents.changed() => {
+                // Hundreds of times in a drain; what it tells is printed with the next look.
+                observer.agent(world);
+                continue;
+            }
             _ = looks.tick() => {}
         }
         while let Some(step) = agenda.due(Instant::now()) {

@@ -206,7 +206,8 @@ fn agent_facts(world: &World) -> AgentFacts {
 fn sample(text: &str, name: &str, label: &str) -> u32 {
     let lines = text.lines().filter_map(|line| line.strip_prefix(name)?.rsplit_once(' '));
     let wanted = lines.filter(|(labels, _)| label.is_empty() || labels.contains(&format!("\"{label}\"")));
-    wanted.filter_map(|(_, value)| value.parse::<f64>().ok()).map(|value| value as u32).sum()
+    let whole = |value: &str| value.split('.').next()?.parse::<u32>().ok();
+    wanted.filter_map(|(_, value)| whole(value)).sum()
 }
 
 #[cfg(test)]

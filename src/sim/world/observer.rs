@@ -71,11 +71,11 @@ pub(super) struct Observer {
 impl Observer {
     /// Everything that is new, in order of time.
     pub(super) fn look(&mut self, world: &World, run: &Run) -> Vec<TimelineEntry> {
+        self.agent(world);
         let mut raw = std::mem::take(&mut world.notes.lock().raw);
         self.imds(&world.imds.requests(), &mut raw);
         self.api(&world.gateway.requests(), &mut raw);
         self.kubelet(world.kubelet.fates(), &mut raw);
-        self.agent(world, &mut raw);
         raw.sort_by_key(|raw| raw.at);
         let mut entries: Vec<TimelineEntry> = Vec::new();
         for raw in raw {
@@ -181,9 +181,10 @@ impl Observer {
         }
     }
 
-    fn agent(&mut self, world: &World, raw: &mut Vec<Raw>) {
+    /// Notes what is new in the agent's state, at the time of the call.
+    pub(super) fn agent(&mut self, world: &World) {
         let Some(status) = world.agents.status() else { return };
-        let mut tell = |what: String| raw.push(Raw { at: Instant::now(), actor: Actor::Agent, what, pod: None });
+        let tell = |what: String| world.notes.add(Actor::Agent, what, None);
         if std::mem::replace(&mut self.lives, world.agents.lives.len()) != self.lives {
             self.status = Status::default();
         }
