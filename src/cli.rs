@@ -119,7 +119,7 @@ fn refusal(error: clap::Error) -> CliError {
         .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"))
         .filter(|line| !line.is_empty())
         .collect();
-    let line = words.join("; ");
+    let line = words.join("; ").replace(":;", ":");
     CliError::Usage(format!("{}; see --help", line.strip_prefix("error: ").unwrap_or(&line)))
 }
 
@@ -172,6 +172,7 @@ mod tests {
     #[case(&["run", "--taint-key"], "a value is required for '--taint-key <KEY>' but none was supplied")]
     #[case(&["run", "--taint-key", "a", "--taint-key", "b"], "the argument '--taint-key <KEY>' cannot be used multiple")]
     #[case(&["run", "stray"], "unexpected argument 'stray' found")]
+    #[case(&["simulate", "--without-agent"], "the following required arguments were not provided: --serve; see --help")]
     #[case(&[], "no command given; use one of run, simulate")]
     #[case(&["run", "--safety-margin", "5"], "--safety-margin is `5`, which is not a duration")]
     fn a_wrong_invocation_ends_with_one_line(#[case] arguments: &[&str], #[case] expected: &str) {

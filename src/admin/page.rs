@@ -10,18 +10,26 @@ use super::readiness::Report;
 use crate::clock::Now;
 use crate::drain::outcome::Outcome;
 use crate::interruption::record::{Pending, PodStatus, Status};
-use crate::signal::Kind;
+use crate::signal::{Action, Kind};
 
 /// Browsers fetch the page again after so many seconds.
 const REFRESH_SECONDS: u8 = 5;
 
+/// On a narrow screen each pod's row becomes a block of lines, each with its column's name before it.
 const STYLE: &str = "\
 body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:1rem auto;padding:0 1rem;color:#1a1a1a;background:#fff}
+h1{font-size:1.5rem;overflow-wrap:anywhere}h2{font-size:1.2rem}
 table{border-collapse:collapse;width:100%}
-th,td{text-align:left;vertical-align:top;padding:.25rem .75rem .25rem 0;border-bottom:1px solid #ccc;overflow-wrap:anywhere}
-.scroll{overflow-x:auto}
+th,td{text-align:left;vertical-align:top;padding:.25rem .75rem .25rem 0;border-bottom:1px solid #ccc}
+th,td.word{white-space:nowrap}
+td{overflow-wrap:anywhere}
+.facts{width:auto}.facts th{padding-right:1.5rem}
 .alarm{color:#a30000;font-weight:600}
-@media(prefers-color-scheme:dark){body{color:#eee;background:#111}.alarm{color:#ff8080}th,td{border-color:#444}}";
+@media(max-width:40rem){.pods tr:first-child{display:none}.pods tr{display:block;padding:.4rem 0;border-bottom:1px solid #ccc}
+.pods td{display:block;border:0;padding:0}.pods td:first-child{font-weight:600}
+.pods td+td::before{content:attr(data-name) \": \"}}
+@media(prefers-color-scheme:dark){body{color:#eee;background:#111}a{color:#9cf}.alarm{color:#ff8080}\
+th,td,.pods tr{border-color:#444}}";
 
 /// What the page tells.
 #[derive(Clone, Copy, Debug)]
@@ -66,27 +74,34 @@ fn write(out: &mut String, facts: &Facts<'_>) -> fmt::Result {
 
 fn summary(out: &mut String, facts: &Facts<'_>) -> fmt::Result {
     let status = facts.status;
-    writeln!(out, "<table>")?;
+    writeln!(out, "<table class=\"facts\">")?;
     match &status.pending {
         None => row(out, "Coming", "nothing")?,
         Some(pending) => coming(out, pending, facts.now)?,
     }
-    row(out, "Fence", if status.fenced { "set" } else { "not set" })?;
-    row(out, "Drain", &drain_words(status))?;
-    if let Some(slack) = status.slack_seconds.filter(|_| status.drained) {
-        row(out, "Slack", &slack_words(slack))?;
-    }
-    let missing = facts.report.missing();
-    row(out, "Agent", if missing.is_empty() { "ready".into() } else { missing.join("; ") }.as_str())?;
     if facts.dry_run {
         row(out, "Dry run", "everything is decided and reported, nothing is changed")?;
     }
+    let fence = match (status.fenced, facts.dry_run) {
+        (false, _) => "not set",
+        (true, false) => "set: the node takes no new pods",
+        (true, true) => "would be set now",
+    };
+    row(out, "Fence", fence)?;
+    row(out, "Drain", &drain_words(status, facts.dry_run))?;
+    if let Some(slack) = status.slack_seconds.filter(|_| status.drained) {
+        row(out, "Last pod gone", &slack_words(slack))?;
+    }
+    let missing = facts.report.missing();
+    let agent = if missing.is_empty() { "ready".into() } else { format!("not ready: {}", missing.join("; ")) };
+    row(out, "Agent", &agent)?;
     writeln!(out, "</table>")
 }
 
 fn coming(out: &mut String, pending: &Pending, now: Now) -> fmt::Result {
     let what = kind_words(pending.kind);
-    writeln!(out, "<tr><th>Coming</th><td class=\"alarm\">{what}, action: {}</td></tr>", pending.action.as_str())?;
+    let action = action_words(pending.action);
+    writeln!(out, "<tr><th>Coming</th><td class=\"alarm\">{what}: {action}</td></tr>")?;
     let when = match pending.deadline {
         None => "no time given".to_owned(),
         Some(deadline) if deadline.instant > now.instant => {
@@ -102,6 +117,14 @@ fn row(out: &mut String, name: &str, value: &str) -> fmt::Result {
     writeln!(out, "<tr><th>{name}</th><td>{}</td></tr>", Escaped(value))
 }
 
+fn action_words(action: Action) -> &'static str {
+    match action {
+        Action::Terminate => "EC2 will terminate the instance",
+        Action::Stop => "EC2 will stop the instance",
+        Action::Hibernate => "EC2 will hibernate the instance",
+    }
+}
+
 fn kind_words(kind: Kind) -> &'static str {
     match kind {
         Kind::SpotInterruption => "spot interruption",
@@ -111,11 +134,13 @@ fn kind_words(kind: Kind) -> &'static str {
     }
 }
 
-fn drain_words(status: &Status) -> String {
+fn drain_words(status: &Status, dry_run: bool) -> String {
     let left = status.pods.iter().filter(|pod| pod.outcome.is_none()).count();
     if status.drained {
         let unfinished = status.pods.iter().filter(|pod| pod.outcome == Some(Outcome::Unfinished)).count();
-        if unfinished == 0 { "done".into() } else { format!("over, {unfinished} still running at the deadline") }
+        let words =
+            if unfinished == 0 { "done".into() } else { format!("over, {unfinished} still running at the deadline") };
+        if dry_run { format!("{words}, as planned; no pod was asked to stop") } else { words }
     } else if status.pods.is_empty() {
         "none".into()
     } else {
@@ -124,30 +149,29 @@ fn drain_words(status: &Status) -> String {
 }
 
 fn slack_words(slack: f64) -> String {
-    if slack < 0.0 { format!("{:.1} s too late", -slack) } else { format!("{slack:.1} s") }
+    if slack < 0.0 { format!("{:.1} s too late", -slack) } else { format!("{slack:.1} s before the deadline") }
 }
 
 fn pods(out: &mut String, status: &Status) -> fmt::Result {
     if status.pods.is_empty() {
         return Ok(());
     }
-    writeln!(out, "<h2>Pods</h2>\n<div class=\"scroll\"><table>")?;
+    writeln!(out, "<h2>Pods</h2>\n<table class=\"pods\">")?;
     writeln!(out, "<tr><th>Pod</th><th>State</th><th>Grace wanted</th><th>Grace granted</th><th>Blocked by</th></tr>")?;
-    status.pods.iter().try_for_each(|pod| pod_row(out, pod))?;
-    writeln!(out, "</table></div>")
+    // What is still to be done comes first.
+    let (left, over): (Vec<_>, Vec<_>) = status.pods.iter().partition(|pod| pod.outcome.is_none());
+    left.into_iter().chain(over).try_for_each(|pod| pod_row(out, pod))?;
+    writeln!(out, "</table>")
 }
 
 fn pod_row(out: &mut String, pod: &PodStatus) -> fmt::Result {
     let state = pod.outcome.map_or(pod.phase, Outcome::as_str);
     let granted = pod.granted.map_or_else(|| "-".to_owned(), |granted| Span(granted).to_string());
-    let blocked = pod.blocked.as_deref().unwrap_or("-");
-    writeln!(
-        out,
-        "<tr><td>{}</td><td>{state}</td><td>{}</td><td>{granted}</td><td>{}</td></tr>",
-        Escaped(&pod.id.to_string()),
-        Span(pod.wanted),
-        Escaped(blocked)
-    )
+    let blocked = pod.blocked.as_deref().filter(|_| pod.outcome.is_none()).unwrap_or("-");
+    write!(out, "<tr><td>{}</td>", Escaped(&pod.id.to_string()))?;
+    let words = [("State", state), ("Grace wanted", &Span(pod.wanted).to_string()), ("Grace granted", &granted)];
+    words.iter().try_for_each(|(name, word)| write!(out, "<td class=\"word\" data-name=\"{name}\">{word}</td>"))?;
+    writeln!(out, "<td data-name=\"Blocked by\">{}</td></tr>", Escaped(blocked))
 }
 
 /// Text made safe between tags and within a quoted attribute.
@@ -196,7 +220,7 @@ mod tests {
 
     use super::*;
     use crate::drain::pod::PodRef;
-    use crate::signal::{Action, Deadline};
+    use crate::signal::Deadline;
 
     const READY: Report = Report { imds_answered: true, node_seen: true, stopping: false };
 
@@ -252,14 +276,22 @@ mod tests {
 
     #[test]
     fn a_pod_has_a_row_with_its_state_graces_and_refusal() {
-        let mut status = Status { pods: vec![pod("cart"), pod("till")], ..coming(now(), Duration::from_mins(1)) };
-        status.pods[1].outcome = Some(Outcome::Shortened);
-        status.pods[1].granted = Some(Duration::from_secs(25));
-        status.pods[1].blocked = None;
+        let mut status = Status { pods: vec![pod("till"), pod("cart")], ..coming(now(), Duration::from_mins(1)) };
+        status.pods[0].outcome = Some(Outcome::Shortened);
+        status.pods[0].granted = Some(Duration::from_secs(25));
         let page = page(&status, now());
-        let cart = "<td>shop/cart</td><td>blocked</td><td>1 min 30 s</td><td>-</td><td>needs 1 healthy pods</td>";
-        let till = "<td>shop/till</td><td>shortened</td><td>1 min 30 s</td><td>25 s</td><td>-</td>";
-        assert!(page.contains(cart) && page.contains(till), "{page}");
+        let row = |name: &str, cells: [&str; 4]| {
+            let [state, wanted, granted, blocked] = cells;
+            format!(
+                "<tr><td>shop/{name}</td><td class=\"word\" data-name=\"State\">{state}</td>\
+                 <td class=\"word\" data-name=\"Grace wanted\">{wanted}</td>\
+                 <td class=\"word\" data-name=\"Grace granted\">{granted}</td>\
+                 <td data-name=\"Blocked by\">{blocked}</td></tr>"
+            )
+        };
+        let cart = page.find(&row("cart", ["blocked", "1 min 30 s", "-", "needs 1 healthy pods"]));
+        let till = page.find(&row("till", ["shortened", "1 min 30 s", "25 s", "-"]));
+        assert!(cart.is_some() && till.is_some() && cart < till, "what is left comes first: {page}");
         assert!(page.contains("1 of 2 pods left"), "{page}");
     }
 
@@ -267,7 +299,10 @@ mod tests {
     fn the_end_of_a_drain_is_told_with_its_slack() {
         let mut status = Status { drained: true, slack_seconds: Some(41.26), ..Status::default() };
         let good = page(&status, now());
-        assert!(good.contains("<th>Drain</th><td>done</td>") && good.contains("<td>41.3 s</td>"), "{good}");
+        assert!(
+            good.contains("<th>Drain</th><td>done</td>") && good.contains("<td>41.3 s before the deadline</td>"),
+            "{good}"
+        );
         status.slack_seconds = Some(-2.0);
         status.pods = vec![PodStatus { outcome: Some(Outcome::Unfinished), ..pod("cart") }];
         let late = page(&status, now());
@@ -291,5 +326,13 @@ mod tests {
         let page = render(&Facts { node_name: "n", status: &status, report, dry_run: true, now: now() });
         assert!(page.contains("the instance metadata service has not answered yet"), "{page}");
         assert!(page.contains("Dry run"), "{page}");
+    }
+
+    #[test]
+    fn a_dry_run_does_not_claim_to_have_done_anything() {
+        let status = Status { fenced: true, drained: true, ..coming(now(), Duration::from_mins(1)) };
+        let page = render(&Facts { node_name: "n", status: &status, report: READY, dry_run: true, now: now() });
+        assert!(page.contains("would be set now") && page.contains("no pod was asked to stop"), "{page}");
+        assert!(page.contains("spot interruption: EC2 will terminate the instance"), "{page}");
     }
 }

@@ -29,6 +29,7 @@ mod status;
 mod store;
 #[cfg(test)]
 mod tests;
+mod view;
 mod watch;
 mod write;
 
@@ -50,6 +51,7 @@ pub use controls::{Call, Fault, Refusal};
 use routes::{Query, Route, Target};
 pub use status::{ApiError, Details};
 use store::Store;
+use view::View;
 
 /// Body of every answer; a watch's goes on until the watch ends.
 pub type Body = UnsyncBoxBody<Bytes, Infallible>;
@@ -255,16 +257,25 @@ impl ApiServer {
     ) -> Result<Response<Body>, ApiError> {
         let dry_run = query.dry_run();
         let body = || parse(request.body());
+        let view = View::of(target, request.headers(), query);
+        if !view.writable() && !matches!(verb, "get" | "list" | "watch" | "create") {
+            return Err(ApiError::method_not_allowed());
+        }
         let (code, answer) = match (verb, target.subresource.as_str()) {
             ("get", _) => (200, read::get(store, target)?),
             ("list", _) => (200, read::list(store, target, query)?),
-            ("watch", _) => return watch::start(self, store, target, query),
+            ("watch", _) => return watch::start(self, store, target, query, view),
             ("create", "eviction") => (201, eviction::evict(store, wall, target, &body()?, query)?),
             ("create", "binding") => (201, write::bind(store, wall, target, &body()?)?),
-            ("create", _) => (201, write::create(store, wall, target, body()?, dry_run)?),
+            ("create", _) => (201, write::create(store, wall, &target.as_stored(), view.stored(body()?), dry_run)?),
             ("update", _) => (200, write::replace(store, target, body()?, dry_run)?),
             ("patch", _) => (200, write::patch(store, target, content_type(request), request.body(), dry_run)?),
             _ => (200, delete_answer(store, wall, target, query, request.body())?),
+        };
+        let answer = if matches!(verb, "get" | "list" | "create") && target.subresource.is_empty() {
+            view.shown(target, answer, wall)
+        } else {
+            answer
         };
         Ok(status::json_response(code, &answer))
     }

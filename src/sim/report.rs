@@ -184,6 +184,9 @@ pub struct Report {
     pub checks: Vec<Check>,
     /// Every pod.
     pub pods: Vec<PodReport>,
+    /// The scenario is not about clearing the node: a dry run, or a hibernation.
+    #[serde(skip)]
+    left_running: bool,
 }
 
 impl PodFact {
@@ -232,6 +235,7 @@ impl Report {
             events: facts.events.clone(),
             checks: Vec::new(),
             pods: facts.pods.iter().map(|pod| pod_report(pod, facts.deadline)).collect(),
+            left_running: !scenario.is_drained(),
         };
         report.checks = checks::all(scenario, facts, &report);
         report.passed = report.checks.iter().all(|check| check.passed);

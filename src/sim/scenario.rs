@@ -447,12 +447,23 @@ impl Scenario {
             return Err(ScenarioError::Unknown { name: name.to_owned(), hint: shipped::nearest(name) });
         }
         let unreadable = |source| ScenarioError::Unreadable { path: path.clone(), source };
-        let size = std::fs::metadata(&path).map_err(unreadable)?.len();
-        if size > MAX_FILE_BYTES {
-            let message = format!("the file has {size} bytes; a scenario has at most {MAX_FILE_BYTES}");
-            return Err(ScenarioError::Invalid { file: name.to_owned(), line: 1, message });
+        let invalid = |message| ScenarioError::Invalid { file: name.to_owned(), line: 1, message };
+        let file = std::fs::metadata(&path).map_err(unreadable)?;
+        if !file.is_file() {
+            return Err(invalid("a scenario is a regular file, in TOML; see docs/scenarios.md".into()));
         }
-        Self::parse(name, &std::fs::read_to_string(&path).map_err(unreadable)?)
+        let size = file.len();
+        if size > MAX_FILE_BYTES {
+            return Err(invalid(format!("the file has {size} bytes; a scenario has at most {MAX_FILE_BYTES}")));
+        }
+        let text = String::from_utf8(std::fs::read(&path).map_err(unreadable)?);
+        let text = text.map_err(|error| {
+            let (good, bad) = (error.utf8_error().valid_up_to(), error.as_bytes());
+            let line = bad.iter().take(good).filter(|byte| **byte == b'\n').count() + 1;
+            let message = "this is not UTF-8 text; a scenario is TOML".to_owned();
+            ScenarioError::Invalid { file: name.to_owned(), line, message }
+        })?;
+        Self::parse(name, &text)
     }
 
     /// Whether the agent is supposed to clear the node.

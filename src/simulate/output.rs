@@ -63,7 +63,12 @@ impl Output {
         for line in wrapped(&scenario.description, WIDTH) {
             self.line(&format!("  {line}"));
         }
-        self.line(&format!("  Time passes: {speed} (--speed 1 for real time, --speed max for the verdict at once).\n"));
+        let others = match speed {
+            Speed::Real => "--speed 10 is quicker, --speed max gives the verdict at once",
+            Speed::Times(_) => "--speed 1 is real time, --speed max gives the verdict at once",
+            Speed::Max => "--speed 1 is real time",
+        };
+        self.line(&format!("  Time passes: {speed} ({others}).\n"));
     }
 
     pub(super) fn head(&mut self) {
@@ -126,7 +131,8 @@ impl Output {
 }
 
 fn about(scenario: &Scenario) -> Value {
-    json!({"name": scenario.name, "title": scenario.title, "description": scenario.description})
+    let description = scenario.description.split_whitespace().collect::<Vec<_>>().join(" ");
+    json!({"name": scenario.name, "title": scenario.title, "description": description})
 }
 
 /// Text in lines of at most `width` characters.
@@ -181,6 +187,7 @@ mod tests {
         assert_eq!(lines.len(), 2);
         assert!(lines.iter().all(|line| line["type"] == "scenario" && line["name"] == "plain-notice"), "{text}");
         assert_eq!(lines[0]["speed"], "as fast as the machine can");
+        assert!(!lines[0]["description"].as_str().unwrap().contains('\n'), "a paragraph has no lines: {text}");
     }
 
     #[test]

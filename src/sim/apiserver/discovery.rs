@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::resource::{RESOURCES, Resource};
+use super::resource::{CORE_EVENTS, RESOURCES, Resource};
 
 /// The version it claims; the one its answers were compared with.
 const VERSION: (&str, &str, &str) = ("1", "36", "v1.36.3");
@@ -60,6 +60,9 @@ fn with_kind(mut group: Value) -> Value {
 
 fn resources(group: &str) -> Value {
     let mut list: Vec<Value> = RESOURCES.iter().filter(|row| row.group == group).flat_map(entries).collect();
+    if group.is_empty() {
+        list.extend(entries(&CORE_EVENTS));
+    }
     if group == "authorization.k8s.io" {
         list.push(json!({
             "name": "selfsubjectaccessreviews", "singularName": "selfsubjectaccessreview", "namespaced": false,
@@ -74,6 +77,7 @@ fn entries(row: &Resource) -> Vec<Value> {
     let mut out = vec![json!({
         "name": row.plural, "singularName": row.kind.to_lowercase(), "namespaced": row.namespaced, "kind": row.kind,
         "verbs": ["create", "delete", "get", "list", "patch", "update", "watch"], "shortNames": row.short,
+        "categories": if matches!(row.group, "apps") || row.kind == "Pod" { vec!["all"] } else { vec![] },
     })];
     if row.has_status {
         out.push(json!({

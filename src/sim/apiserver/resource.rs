@@ -92,6 +92,15 @@ pub(super) static RESOURCES: [Resource; 11] = [
     Resource { plural: "configmaps", kind: "ConfigMap", short: &["cm"], has_status: false, ..BASE },
 ];
 
+/// Events as clients of `core/v1` see them. The same objects as those of `events.k8s.io`, in an older form.
+pub(super) static CORE_EVENTS: Resource =
+    Resource { plural: "events", kind: "Event", short: &["ev"], has_status: false, ..BASE };
+
+/// Whether this is [`CORE_EVENTS`].
+pub(super) fn is_core_event(resource: &Resource) -> bool {
+    *resource == CORE_EVENTS
+}
+
 impl Resource {
     /// `v1`, `policy/v1`.
     pub(super) fn api_version(&self) -> String {
@@ -109,9 +118,13 @@ pub(super) fn resource(id: ResourceId) -> &'static Resource {
     RESOURCES.get(id).unwrap_or(&BASE)
 }
 
-/// Finds a resource by its place in the URL.
-pub(super) fn by_path(group: &str, version: &str, plural: &str) -> Option<ResourceId> {
-    RESOURCES.iter().position(|r| r.group == group && r.version == version && r.plural == plural)
+/// Finds a resource by its place in the URL, and the form in which its objects are seen there.
+pub(super) fn by_path(group: &str, version: &str, plural: &str) -> Option<(ResourceId, &'static Resource)> {
+    if (group, version, plural) == ("", "v1", "events") {
+        return Some((EVENTS, &CORE_EVENTS));
+    }
+    let id = RESOURCES.iter().position(|r| r.group == group && r.version == version && r.plural == plural)?;
+    Some((id, resource(id)))
 }
 
 /// Finds a resource by the `apiVersion` and `kind` of an object.

@@ -20,7 +20,7 @@ pub(super) enum Route {
 }
 
 /// An object or a collection.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Target {
     pub(super) id: ResourceId,
     pub(super) resource: &'static Resource,
@@ -32,6 +32,11 @@ pub(super) struct Target {
 }
 
 impl Target {
+    /// The same in the form that the store keeps.
+    pub(super) fn as_stored(&self) -> Self {
+        Self { resource: resource(self.id), ..self.clone() }
+    }
+
     pub(super) fn namespace_filter(&self) -> Option<&str> {
         (!self.namespace.is_empty()).then_some(self.namespace.as_str())
     }
@@ -82,8 +87,7 @@ fn target(group: &str, version: &str, rest: &[&str]) -> Option<Target> {
         [plural, name, subresource] => (*plural, *name, *subresource),
         _ => return None,
     };
-    let id = by_path(group, version, plural)?;
-    let resource = resource(id);
+    let (id, resource) = by_path(group, version, plural)?;
     let known_subresource = match subresource {
         "" => true,
         "status" => resource.has_status,

@@ -673,3 +673,49 @@ async fn garbage_is_a_bad_request() {
         assert_eq!(server.handle(request).await.status().as_u16(), 400, "{method}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn events_can_be_written_and_read_in_either_form() {
+    let server = server();
+    let event = json!({
+        "apiVersion": "v1", "kind": "Event", "metadata": {"name": "e1", "namespace": "default"}, "reason": "Told",
+        "involvedObject": {"kind": "Node", "name": "n1", "uid": "n1"}, "message": "hello", "source": {"component": "x"},
+        "type": "Normal", "count": 1,
+    });
+    let (code, created) = call(&server, "POST", "/api/v1/namespaces/default/events", &event).await;
+    assert_eq!((code, &created["apiVersion"], &created["message"]), (201, &json!("v1"), &json!("hello")));
+    let (_, new) = call(&server, "GET", "/apis/events.k8s.io/v1/namespaces/default/events/e1", &Value::Null).await;
+    assert_eq!((&new["note"], &new["regarding"]["name"]), (&json!("hello"), &json!("n1")));
+    assert!(new.get("message").is_none() && new["apiVersion"] == "events.k8s.io/v1", "{new}");
+    let (_, list) = call(&server, "GET", "/api/v1/events?fieldSelector=involvedObject.uid%3Dn1", &Value::Null).await;
+    assert_eq!((&list["kind"], &list["apiVersion"]), (&json!("EventList"), &json!("v1")));
+    assert_eq!(list["items"][0]["message"], "hello");
+    let lines = watch_lines(&server, "/api/v1/events?watch=1&timeoutSeconds=1").await;
+    assert_eq!(lines[0]["object"]["involvedObject"]["name"], "n1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_asks_for_a_table_gets_one() {
+    let server = server();
+    server.seed(node("n1")).unwrap();
+    let cordon = json!({"spec": {"unschedulable": true}});
+    send(&server, "PATCH", "/api/v1/nodes/n1", "application/merge-patch+json", &cordon).await;
+    let get = async |path: &str, accept: &str| -> Value {
+        let request = Request::builder().uri(path).header("accept", accept).body(Bytes::new()).unwrap();
+        let bytes = server.handle(request).await.into_body().collect().await.unwrap().to_bytes();
+        serde_json::from_slice(bytes.split(|byte| *byte == b'\n').next().unwrap()).unwrap()
+    };
+    let accept = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
+    let table = get("/api/v1/nodes", accept).await;
+    assert_eq!(table["kind"], "Table");
+    let columns: Vec<&str> =
+        table["columnDefinitions"].as_array().unwrap().iter().map(|column| column["name"].as_str().unwrap()).collect();
+    assert_eq!(columns[..5], ["Name", "Status", "Roles", "Age", "Version"]);
+    let row = &table["rows"][0];
+    assert_eq!((&row["cells"][0], &row["object"]["metadata"]["name"]), (&json!("n1"), &json!("n1")));
+    assert!(row["cells"][1].as_str().unwrap().ends_with(",SchedulingDisabled"), "{row}");
+    let watched = get("/api/v1/nodes?watch=1&timeoutSeconds=1", accept).await;
+    assert_eq!((&watched["type"], &watched["object"]["kind"]), (&json!("ADDED"), &json!("Table")));
+    assert_eq!(get("/api/v1/nodes/n1", "application/json").await["kind"], "Node", "unasked, nothing changes");
+    assert_eq!(get("/api/v1/nodes/n2", accept).await["kind"], "Status", "a refusal is no table");
+}

@@ -21,6 +21,7 @@ use super::{
     selector::Selector,
     status::ApiError,
     store::{Change, Store},
+    view::View,
 };
 
 /// Length of a watch whose client names none; the real server picks between 30 and 60 minutes.
@@ -34,6 +35,8 @@ const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
 struct Watch {
     server: ApiServer,
     id: ResourceId,
+    target: Target,
+    view: View,
     namespace: Option<String>,
     selector: Selector,
     /// Everything up to this revision has been looked at.
@@ -52,6 +55,7 @@ pub(super) fn start(
     store: &Store,
     target: &Target,
     query: &Query,
+    view: View,
 ) -> Result<Response<Body>, ApiError> {
     let selector = query.selector(target.id)?;
     let wanted = query.number("resourceVersion")?;
@@ -62,6 +66,8 @@ pub(super) fn start(
     let mut watch = Watch {
         server: server.clone(),
         id: target.id,
+        target: target.clone(),
+        view,
         namespace: target.namespace_filter().map(str::to_owned),
         selector,
         cursor: wanted.unwrap_or(0),
@@ -194,6 +200,9 @@ impl Watch {
     }
 
     fn send(&mut self, kind: &str, object: &Value) {
+        let shown = (kind != "ERROR" && kind != "BOOKMARK" && !self.view.is_plain())
+            .then(|| self.view.shown(&self.target, object.clone(), self.server.inner.clock.now().wall));
+        let object = shown.as_ref().unwrap_or(object);
         let mut line = json!({"type": kind, "object": object}).to_string();
         line.push('\n');
         self.pending.push_back(Bytes::from(line));

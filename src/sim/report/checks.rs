@@ -79,7 +79,7 @@ impl Checker<'_> {
         let wanted = self.scenario.expect.cut_off.or_else(|| self.scenario.is_drained().then_some(0))?;
         let found = &self.report.cut_off;
         let passed = found.len() == wanted as usize;
-        Some(check(format!("{wanted} pods are cut off by the power"), passed, counted(found)))
+        Some(check(format!("the number of pods cut off by the power is {wanted}"), passed, counted(found)))
     }
 
     fn outcomes(&self) -> Option<Check> {
@@ -93,7 +93,7 @@ impl Checker<'_> {
     fn slack(&self) -> Option<Check> {
         let wanted = self.scenario.expect.min_slack?.saturating_sub(self.patience()).as_secs_f64();
         let found = self.report.slack_seconds;
-        let name = format!("the last pod is gone {wanted:.0} s before the deadline");
+        let name = format!("the last pod is gone at least {wanted:.0} s before the deadline");
         Some(check(name, found.is_some_and(|found| found >= wanted), seconds(found)))
     }
 
@@ -120,7 +120,7 @@ impl Checker<'_> {
         let wanted = self.scenario.expect.fenced_within.or_else(|| expected.then_some(FENCED_WITHIN))?;
         let wanted = (wanted + self.patience()).as_secs_f64();
         let found = self.report.notice_to_fence_seconds;
-        let name = format!("the node is fenced {wanted} s after the notice");
+        let name = format!("the node is fenced at most {wanted} s after the notice");
         Some(check(name, found.is_some_and(|found| found <= wanted), seconds(found)))
     }
 
@@ -138,7 +138,7 @@ impl Checker<'_> {
     fn notices(&self) -> Check {
         let wanted = self.scenario.expect.notices.unwrap_or(u32::from(self.scenario.notice.is_some()));
         let found = self.facts.agent.notices;
-        check(format!("{wanted} notices are counted"), wanted == found, found.to_string())
+        check(format!("the number of notices counted is {wanted}"), wanted == found, found.to_string())
     }
 
     fn mutating_requests(&self) -> Option<Check> {
@@ -241,7 +241,7 @@ impl Checker<'_> {
         for (reason, &wanted) in &self.scenario.expect.events {
             let times = found.get(reason).copied().unwrap_or(0);
             checks.push(check(
-                format!("the Event {reason} is published {wanted} times"),
+                format!("times that the Event {reason} is published: {wanted}"),
                 times == wanted,
                 times.to_string(),
             ));

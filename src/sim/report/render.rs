@@ -7,8 +7,11 @@ use super::checks::outcome_list;
 use super::{PodReport, Report};
 use crate::drain::outcome::Outcome;
 
+/// Characters of calls on one line.
+const CALLS_WIDTH: usize = 86;
+
 impl Report {
-    /// Lines for people: what happened, what it cost, and every check that matters.
+    /// Lines for people: what happened, what it cost, and what is wrong. Checks that passed are only counted.
     pub fn text(&self, colour: bool) -> String {
         let mut text = String::new();
         let verdict = if self.passed { paint("PASSED", "1;32", colour) } else { paint("FAILED", "1;31", colour) };
@@ -21,9 +24,11 @@ impl Report {
         for line in self.pod_lines() {
             _ = writeln!(text, "             {line}");
         }
-        let calls: Vec<String> = self.api_calls.iter().map(|(call, times)| format!("{times} {call}")).collect();
         let total: u32 = self.api_calls.values().sum();
-        _ = writeln!(text, "  API        {total} requests: {}", calls.join(", "));
+        _ = writeln!(text, "  API        {total} requests");
+        for line in self.call_lines() {
+            _ = writeln!(text, "             {line}");
+        }
         _ = writeln!(text, "  IMDS       {} requests", self.imds_requests);
         let events: Vec<&str> = self.events.keys().map(String::as_str).collect();
         _ = writeln!(text, "  events     {}", if events.is_empty() { "none".into() } else { events.join(", ") });
@@ -33,15 +38,28 @@ impl Report {
             self.checks.iter().filter(|c| c.passed).count(),
             self.checks.len()
         );
-        for check in &self.checks {
-            let mark = if check.passed { paint("ok    ", "32", colour) } else { paint("FAILED", "1;31", colour) };
-            _ = writeln!(text, "    {mark} {} ({})", check.name, check.found);
+        for check in self.checks.iter().filter(|check| !check.passed) {
+            _ = writeln!(text, "    {} {} (found: {})", paint("FAILED", "1;31", colour), check.name, check.found);
         }
         text
     }
 
+    /// Calls by verb and resource, in lines that fit a terminal.
+    fn call_lines(&self) -> Vec<String> {
+        let mut lines: Vec<String> = Vec::new();
+        for (call, times) in &self.api_calls {
+            let call = format!("{times} {call}");
+            match lines.last_mut() {
+                Some(line) if line.len() + call.len() + 2 <= CALLS_WIDTH => _ = write!(line, ", {call}"),
+                _ => lines.push(call),
+            }
+        }
+        lines
+    }
+
     fn deadline_line(&self) -> String {
         match (self.deadline_met, self.slack_seconds) {
+            (Some(false), _) if self.left_running => "not to be met: the pods are left running".into(),
             (None, _) => "none was announced".into(),
             (Some(true), Some(slack)) => format!("met, {slack:.1} s to spare"),
             (Some(true), None) => "met, there was nothing to drain".into(),
@@ -63,7 +81,11 @@ impl Report {
             let granted = granted.map_or("not told to stop".to_owned(), |granted| format!("granted {granted} s"));
             let took = pods.iter().filter_map(|pod| pod.took_seconds).reduce(f64::max);
             let took = took.map_or_else(String::new, |took| format!(", stopped in {took:.1} s"));
-            let cut_off = if cut_off { ", CUT OFF BY THE POWER" } else { "" };
+            let cut_off = match (cut_off, self.left_running) {
+                (false, _) => "",
+                (true, true) => ", running when the power went",
+                (true, false) => ", CUT OFF BY THE POWER",
+            };
             let (pods, outcome) = (pods.len(), outcome.as_str());
             format!("{pods:>3} × {group:<16} {outcome:<10} wanted {wanted} s, {granted}{took}{cut_off}")
         };

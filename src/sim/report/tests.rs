@@ -99,7 +99,7 @@ fn what_the_agent_says_must_be_what_happened() {
     breaks(|facts| facts.agent.counted.clear(), &["counters agree"]);
     breaks(|facts| facts.agent.slack_seconds = Some(20.0), &["the slack"]);
     breaks(|facts| facts.agent.died = Some("panicked".into()), &["the agent ends only"]);
-    breaks(|facts| facts.agent.notices = 2, &["1 notices"]);
+    breaks(|facts| facts.agent.notices = 2, &["number of notices"]);
 }
 
 #[test]
@@ -114,8 +114,8 @@ fn pods_that_ended_between_two_lives_of_the_agent_need_no_report() {
 #[test]
 fn the_fence_must_be_whole_and_early() {
     breaks(|facts| _ = facts.fence.pop(), &["whole fence"]);
-    breaks(|facts| facts.calls[0].answered = Some(seconds(6)), &["fenced 2 s after"]);
-    breaks(|facts| facts.calls[0].status = Some(409), &["fenced 2 s after"]);
+    breaks(|facts| facts.calls[0].answered = Some(seconds(6)), &["fenced at most 2 s after"]);
+    breaks(|facts| facts.calls[0].status = Some(409), &["fenced at most 2 s after"]);
     breaks(|facts| facts.foreign_lost.push("taint a".into()), &["others set"]);
     let mut without_label = good();
     without_label.fence.retain(|&part| part != FencePart::Label);
@@ -160,5 +160,30 @@ fn the_text_names_the_verdict_the_pods_and_the_failed_check() {
     let text = Report::judge(&scenario(""), &facts).text(false);
     assert!(text.starts_with("FAILED  try\n  deadline   met, 26.0 s to spare\n"), "{text}");
     assert!(text.contains("1 × web              graceful   wanted 30 s, granted 30 s, stopped in 2.0 s"), "{text}");
-    assert!(text.contains("FAILED 1 notices are counted (0)"), "{text}");
+    assert!(text.contains("FAILED the number of notices counted is 1 (found: 0)"), "{text}");
+}
+
+#[test]
+fn the_text_counts_the_checks_that_passed_and_fits_a_terminal() {
+    let mut facts = good();
+    facts.calls = ["list", "watch", "patch", "create", "get", "delete"]
+        .iter()
+        .map(|verb| CallFact { verb: (*verb).into(), resource: "poddisruptionbudgets".into(), ..patch(200) })
+        .collect();
+    facts.calls.push(patch(200));
+    let text = Report::judge(&scenario(""), &facts).text(false);
+    assert!(text.ends_with(" passed\n") && !text.contains("FAILED"), "{text}");
+    assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
+}
+
+#[test]
+fn pods_that_are_meant_to_go_on_are_no_alarm() {
+    let mut facts = good();
+    facts.pods[0] =
+        PodFact { told_at: None, granted: None, ended_at: None, gone_at: None, cut_off: true, ..facts.pods[0].clone() };
+    let parse = |notice: &str| Scenario::parse("try.toml", &format!("title = \"t\"\n[notice]\n{notice}")).unwrap();
+    let hibernation = Report::judge(&parse("action = \"hibernate\""), &facts).text(false);
+    assert!(hibernation.contains("the pods are left running") && !hibernation.contains("CUT OFF"), "{hibernation}");
+    let drain = Report::judge(&parse("action = \"stop\""), &facts).text(false);
+    assert!(drain.contains("not met, 1 pods were cut off by the power") && drain.contains("CUT OFF"), "{drain}");
 }

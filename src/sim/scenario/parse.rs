@@ -201,7 +201,11 @@ fn line_of(text: &str, offset: usize) -> usize {
 
 /// A message of the TOML parser on one line.
 fn one_line(message: &str) -> String {
-    message.split_whitespace().collect::<Vec<_>>().join(" ")
+    message
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ")
+        .replace("expected u32", "expected a whole number from 0 up")
 }
 
 /// A number of seconds, whole or not.

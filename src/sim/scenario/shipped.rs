@@ -78,5 +78,9 @@ mod tests {
         assert!(error.contains("the nearest name is \"plain-notice\""), "{error}");
         assert!(Scenario::load("zzz").unwrap_err().to_string().contains("--list"));
         assert!(matches!(Scenario::load("./no/such.toml"), Err(ScenarioError::Unreadable { .. })));
+        for not_a_file in ["./scenarios", "/dev/zero"] {
+            let error = Scenario::load(not_a_file).unwrap_err().to_string();
+            assert!(error.contains(":1: a scenario is a regular file"), "{error}");
+        }
     }
 }

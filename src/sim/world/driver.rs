@@ -86,7 +86,9 @@ pub(super) async fn play(world: &mut World, mut tell: impl FnMut(TimelineEntry))
             None => Instant::now() >= end_of_quiet,
         };
         over_at = ended.then(|| over_at.unwrap_or_else(Instant::now));
-        let settled = over_at.is_some_and(|since| run.powered_off.is_some() || since.elapsed() >= SETTLE);
+        // What the power did to the pods is seen with the next look.
+        let settle = if run.powered_off.is_some() { LOOK } else { SETTLE };
+        let settled = over_at.is_some_and(|since| since.elapsed() >= settle);
         if settled {
             return run;
         }

@@ -12,6 +12,11 @@ use crate::sim::imds::ImdsRequest;
 use crate::sim::kubelet::PodFate;
 use crate::sim::timeline::{Actor, TimelineEntry};
 
+/// The agent has read the notice.
+const KNOWS: &str = "knows";
+/// The agent has read in the node's annotation what one before it began.
+const TAKES_UP: &str = "takes up again";
+
 /// One thing that happened, possibly to one pod.
 #[derive(Clone, Debug)]
 struct Raw {
@@ -19,6 +24,20 @@ struct Raw {
     actor: Actor,
     what: String,
     pod: Option<String>,
+}
+
+impl Raw {
+    /// Place among things of the same instant: the notice is told, then known, then acted upon, then accomplished.
+    fn rank(&self) -> u8 {
+        match self.actor {
+            Actor::World | Actor::Other(_) => 0,
+            Actor::Imds => 1,
+            Actor::Agent if self.what.starts_with(KNOWS) || self.what.starts_with(TAKES_UP) => 2,
+            Actor::Agent => 5,
+            Actor::Api => 3,
+            Actor::Kubelet => 4,
+        }
+    }
 }
 
 /// What happened beside the records that the services keep; clones share it.
@@ -76,7 +95,8 @@ impl Observer {
         self.imds(&world.imds.requests(), &mut raw);
         self.api(&world.gateway.requests(), &mut raw);
         self.kubelet(world.kubelet.fates(), &mut raw);
-        raw.sort_by_key(|raw| raw.at);
+        // Of what happens in the same instant of virtual time, causes come first.
+        raw.sort_by_key(|raw| (raw.at, raw.rank()));
         let mut entries: Vec<TimelineEntry> = Vec::new();
         for raw in raw {
             let alike = |entry: &&mut TimelineEntry| entry.actor == raw.actor && entry.what == raw.what;
@@ -134,13 +154,14 @@ impl Observer {
             let what = match (request.code, request.is("create", "pods/eviction")) {
                 (0, _) => format!("breaks the connection ({} {resource})", attributes.verb),
                 (code, true) => format!("refuses the eviction ({code})"),
+                (409, false) if request.is("create", "events") => "has this Event already".to_owned(),
                 (code, false) => format!("refuses {} {resource} ({code})", attributes.verb),
             };
             let news = request.mutating() || request.code == 0;
             return (news && self.refusals.insert((what.clone(), pod.clone()))).then_some((what, pod));
         }
         let what = match (attributes.verb, resource.as_str()) {
-            ("patch", "nodes") => "accepts the agent's change of the node".to_owned(),
+            ("patch", "nodes") => "accepts the agent's patch of the node".to_owned(),
             ("create", "pods/eviction") => format!("evicts{}", grace("/deleteOptions/gracePeriodSeconds")),
             ("delete", "pods") => format!("deletes{}", grace("/gracePeriodSeconds")),
             ("patch", "pods/status") => "marks as disrupted".to_owned(),
@@ -190,19 +211,29 @@ impl Observer {
         }
         if let (Some(pending), None) = (&status.pending, &self.status.pending) {
             let deadline = pending.deadline.map_or(String::new(), |deadline| format!(" at {}", deadline.wall));
-            let takes_up = if self.lives > 1 { "takes up again" } else { "knows" };
-            tell(format!("{takes_up}: {} ({}){deadline}", pending.kind.as_str(), pending.action.as_str()));
+            let how = if self.lives > 1 { TAKES_UP } else { KNOWS };
+            tell(format!("{how}: {} ({}){deadline}", pending.kind.as_str(), pending.action.as_str()));
         }
+        let dry_run = world.agents.config().dry_run;
         if status.fenced && !self.status.fenced {
-            tell("has fenced the node".into());
+            let words = match (dry_run, self.lives > 1) {
+                (true, _) => "would have fenced the node",
+                (false, true) => "sees the node fenced",
+                (false, false) => "has fenced the node",
+            };
+            tell(words.into());
         }
         if status.drained && !self.status.drained {
-            let slack =
-                status.slack_seconds.map_or(String::new(), |slack| format!(", {slack:.1} s before the deadline"));
-            tell(format!("is done with the drain{slack}"));
+            let words = if dry_run { "would be done with the drain" } else { "is done with the drain" };
+            tell(format!("{words}{}", status.slack_seconds.map_or_else(String::new, slack_words)));
         }
         self.status = status;
     }
+}
+
+fn slack_words(slack: f64) -> String {
+    let side = if slack < 0.0 { "after" } else { "before" };
+    format!(", the last pod gone {:.1} s {side} the deadline", slack.abs())
 }
 
 fn entry(raw: Raw, run: &Run) -> TimelineEntry {
@@ -216,5 +247,33 @@ fn entry(raw: Raw, run: &Run) -> TimelineEntry {
         actor: raw.actor,
         what: raw.what,
         pods: raw.pod.into_iter().collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_happens_in_one_instant_is_told_with_causes_first() {
+        let raw = |actor, what: &str| Raw { at: Instant::now(), actor, what: what.into(), pod: None };
+        let mut told = [
+            raw(Actor::Agent, "has fenced the node"),
+            raw(Actor::Kubelet, "sends SIGTERM"),
+            raw(Actor::Agent, "knows: spot-interruption"),
+            raw(Actor::Api, "evicts"),
+            raw(Actor::Imds, "tells the agent of the notice"),
+            raw(Actor::World, "EC2 will terminate the instance"),
+        ];
+        told.sort_by_key(Raw::rank);
+        let order = told.map(|raw| raw.actor);
+        let wanted = [Actor::World, Actor::Imds, Actor::Agent, Actor::Api, Actor::Kubelet, Actor::Agent];
+        assert_eq!(order, wanted);
+    }
+
+    #[test]
+    fn slack_is_told_on_the_right_side_of_the_deadline() {
+        assert_eq!(slack_words(3.04), ", the last pod gone 3.0 s before the deadline");
+        assert_eq!(slack_words(-2.0), ", the last pod gone 2.0 s after the deadline");
     }
 }
