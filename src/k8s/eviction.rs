@@ -41,6 +41,12 @@ impl Status {
         self.details.causes.iter().any(|cause| cause.reason == reason)
     }
 
+    /// The UID precondition failed. Storage and registry put it differently: `Precondition failed: UID in precondition`
+    /// and `the UID in the precondition`.
+    fn names_the_uid(&self) -> bool {
+        self.message.contains("UID in precondition") || self.message.contains("UID in the precondition")
+    }
+
     /// The most telling sentence: the cause names the budget, the message does not.
     fn words(&self) -> String {
         let cause = self.details.causes.iter().map(|cause| cause.message.as_str()).find(|message| !message.is_empty());
@@ -57,7 +63,10 @@ pub fn classify(code: StatusCode, headers: &HeaderMap, body: &[u8]) -> EvictionA
         409 if status.details.kind == "poddisruptionbudgets" || status.details.group == "policy" => {
             EvictionAnswer::Unknown(status.words())
         }
-        404 | 409 => EvictionAnswer::Gone,
+        404 => EvictionAnswer::Gone,
+        409 if status.names_the_uid() => EvictionAnswer::Gone,
+        // Some other conflict, or a webhook that chose this code: the pod may be there as before.
+        409 => EvictionAnswer::Unknown(status.words()),
         429 if status.has_cause("DisruptionBudget") => EvictionAnswer::Blocked(status.words()),
         429 => EvictionAnswer::Throttled(retry_after(headers)),
         403 if status.has_cause("NamespaceTerminating") => EvictionAnswer::NamespaceTerminating,
@@ -145,6 +154,26 @@ mod tests {
         let contention = failure(409, "the object has been modified", &details);
         assert_eq!(answer(409, None, &uid), EvictionAnswer::Gone);
         assert_eq!(answer(409, None, &contention), EvictionAnswer::Unknown("the object has been modified".into()));
+    }
+
+    #[rstest]
+    #[case::storage(
+        "Operation cannot be fulfilled on pods \"web\": StorageError: invalid object, Code: 4, Key: /registry/pods/shop/web, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: u1, UID in object meta: u2",
+        true
+    )]
+    #[case::registry(
+        "Operation cannot be fulfilled on Pod \"web\": the UID in the precondition (u1) does not match the UID in record (u2). The object might have been deleted and then recreated",
+        true
+    )]
+    #[case::changed(
+        "Operation cannot be fulfilled on pods \"web\": the object has been modified; please apply your changes to the latest version and try again",
+        false
+    )]
+    #[case::webhook("admission webhook \"freeze.example.com\" denied the request: not now", false)]
+    fn only_a_conflict_about_the_uid_tells_that_the_pod_is_gone(#[case] message: &str, #[case] gone: bool) {
+        let body = failure(409, message, json!({"name": "web", "kind": "pods"}));
+        let expected = if gone { EvictionAnswer::Gone } else { EvictionAnswer::Unknown(message.into()) };
+        assert_eq!(answer(409, None, &body), expected);
     }
 
     #[test]
