@@ -33,8 +33,8 @@ control-plane: ## Build etcd, kube-apiserver and kube-controller-manager once (o
 	@folder=$$(tests/controlplane/build.sh); echo "control plane of the tests: $$folder"
 
 .PHONY: bench
-bench: ## Measure latency, API calls, memory and CPU of the release binary
-	$(CARGO) bench --locked --bench '*'
+bench: release control-plane ## Measure the release binary; ONLY="fence idle" for some figures, WRITE=1 for docs/figures.md
+	$(CARGO) bench --locked --profile dev --bench figures -- --binary dist/$(ARCH)/spotwarden $(if $(WRITE),--write) $(ONLY)
 
 .PHONY: fmt
 fmt: ## Format the sources

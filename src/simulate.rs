@@ -27,7 +27,7 @@ pub struct Args {
     #[arg(long)]
     list: bool,
 
-    /// Simulated seconds in a real one (0.1 to 100), or `max` [default: 10, with --serve 1]
+    /// Simulated seconds in a real one (0.1 to 50), or `max` [default: 10, with --serve 1]
     #[arg(long, value_name = "N|max")]
     speed: Option<Speed>,
 

@@ -18,8 +18,10 @@ const PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// Guards that moved are rebuilt at once; a node that is rewritten this often in a row gets a pause.
 const QUICK_RETRIES: u32 = 5;
-/// One PATCH; far above any healthy API server, far below the time that is left.
-const TIMEOUT: Duration = Duration::from_secs(3);
+/// One PATCH. A healthy API server needs milliseconds; after a failure it gets twice as long, because a slow one must not
+/// be cut off every time just before it answers.
+const TIMEOUT: Duration = Duration::from_secs(4);
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(16);
 
 /// The fence on its way.
 #[derive(Debug, Default)]
@@ -84,7 +86,8 @@ impl Fencing {
             if !ops.is_empty() {
                 self.sent = true;
                 self.in_flight = Some((parts, node.clone()));
-                return Some(Effect::PatchNode { ops: ops.into(), timeout: TIMEOUT });
+                let timeout = (TIMEOUT * 2_u32.pow(self.failures.min(8))).min(LONGEST_TIMEOUT);
+                return Some(Effect::PatchNode { ops: ops.into(), timeout });
             }
             self.wanted.retain(|part| !parts.contains(part));
         }

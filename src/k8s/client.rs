@@ -259,19 +259,19 @@ fn bearer(auth: &AuthInfo) -> Option<HeaderValue> {
     Some(value)
 }
 
-/// An error with its causes in one line.
+/// An error with its causes in one line. Of each only the first line: a YAML error goes on with the text around it, which
+/// in a kubeconfig may be a token.
 fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.fold(String::new(), |mut text, cause| {
+        let cause = cause.to_string();
+        let line = cause.lines().next().unwrap_or_default();
+        if !text.contains(line) {
+            text.push_str(if text.is_empty() { "" } else { ": " });
+            text.push_str(line);
         }
-        source = cause.source();
-    }
-    text
+        text
+    })
 }
 
 #[cfg(test)]

@@ -41,6 +41,12 @@ impl Status {
         self.details.causes.iter().any(|cause| cause.reason == reason)
     }
 
+    /// The UID precondition failed. Storage and registry put it differently: `Precondition failed: UID in precondition`
+    /// and `the UID in the precondition`.
+    fn names_the_uid(&self) -> bool {
+        self.message.contains("UID in precondition") || self.message.contains("UID in the precondition")
+    }
+
     /// The most telling sentence: the cause names the budget, the message does not.
     fn words(&self) -> String {
         let cause = self.details.causes.iter().map(|cause| cause.message.as_str()).find(|message| !message.is_empty());
@@ -57,7 +63,10 @@ pub fn classify(code: StatusCode, headers: &HeaderMap, body: &[u8]) -> EvictionA
         409 if status.details.kind == "poddisruptionbudgets" || status.details.group == "policy" => {
             EvictionAnswer::Unknown(status.words())
         }
-        404 | 409 => EvictionAnswer::Gone,
+        404 => EvictionAnswer::Gone,
+        409 if status.names_the_uid() => EvictionAnswer::Gone,
+        // Some other conflict, or a webhook that chose this code: the pod may be there as before.
+        409 => EvictionAnswer::Unknown(status.words()),
         429 if status.has_cause("DisruptionBudget") => EvictionAnswer::Blocked(status.words()),
         429 => EvictionAnswer::Throttled(retry_after(headers)),
         403 if status.has_cause("NamespaceTerminating") => EvictionAnswer::NamespaceTerminating,
@@ -89,14 +98,14 @@ mod tests {
     use serde_json::{Value, json};
 
     /// A failure as the API server writes it.
-    fn failure(code: u16, message: &str, details: Value) -> String {
+    fn failure(code: u16, message: &str, details: &Value) -> String {
         json!({"kind": "Status", "status": "Failure", "message": message, "details": details, "code": code}).to_string()
     }
 
     fn budget() -> String {
         let cause = json!({"reason": "DisruptionBudget",
             "message": "The disruption budget web needs 1 healthy pods and has 1 currently"});
-        failure(429, "Cannot evict pod as it would violate the pod's disruption budget.", json!({"causes": [cause]}))
+        failure(429, "Cannot evict pod as it would violate the pod's disruption budget.", &json!({"causes": [cause]}))
     }
 
     fn answer(code: u16, retry_after: Option<&str>, body: &str) -> EvictionAnswer {
@@ -125,7 +134,7 @@ mod tests {
     #[test]
     fn two_budgets_on_one_pod_count_as_blocked() {
         let words = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.";
-        assert_eq!(answer(500, None, &failure(500, words, json!({}))), EvictionAnswer::Blocked(words.into()));
+        assert_eq!(answer(500, None, &failure(500, words, &json!({}))), EvictionAnswer::Blocked(words.into()));
     }
 
     #[rstest]
@@ -140,19 +149,39 @@ mod tests {
 
     #[test]
     fn the_two_conflicts_are_told_apart() {
-        let uid = failure(409, "the UID in the precondition does not match", json!({"name": "web", "kind": "Pod"}));
+        let uid = failure(409, "the UID in the precondition does not match", &json!({"name": "web", "kind": "Pod"}));
         let details = json!({"name": "web", "group": "policy", "kind": "poddisruptionbudgets"});
-        let contention = failure(409, "the object has been modified", details);
+        let contention = failure(409, "the object has been modified", &details);
         assert_eq!(answer(409, None, &uid), EvictionAnswer::Gone);
         assert_eq!(answer(409, None, &contention), EvictionAnswer::Unknown("the object has been modified".into()));
+    }
+
+    #[rstest]
+    #[case::storage(
+        "Operation cannot be fulfilled on pods \"web\": StorageError: invalid object, Code: 4, Key: /registry/pods/shop/web, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: u1, UID in object meta: u2",
+        true
+    )]
+    #[case::registry(
+        "Operation cannot be fulfilled on Pod \"web\": the UID in the precondition (u1) does not match the UID in record (u2). The object might have been deleted and then recreated",
+        true
+    )]
+    #[case::changed(
+        "Operation cannot be fulfilled on pods \"web\": the object has been modified; please apply your changes to the latest version and try again",
+        false
+    )]
+    #[case::webhook("admission webhook \"freeze.example.com\" denied the request: not now", false)]
+    fn only_a_conflict_about_the_uid_tells_that_the_pod_is_gone(#[case] message: &str, #[case] gone: bool) {
+        let body = failure(409, message, json!({"name": "web", "kind": "pods"}));
+        let expected = if gone { EvictionAnswer::Gone } else { EvictionAnswer::Unknown(message.into()) };
+        assert_eq!(answer(409, None, &body), expected);
     }
 
     #[test]
     fn a_403_of_a_terminating_namespace_is_not_a_missing_right() {
         let causes =
             json!({"causes": [{"reason": "NamespaceTerminating", "message": "namespace x is being terminated"}]});
-        let terminating = failure(403, "unable to create new content in namespace x", causes);
-        let no_right = failure(403, "cannot create resource", json!({"name": "web", "kind": "pods"}));
+        let terminating = failure(403, "unable to create new content in namespace x", &causes);
+        let no_right = failure(403, "cannot create resource", &json!({"name": "web", "kind": "pods"}));
         assert_eq!(answer(403, None, &terminating), EvictionAnswer::NamespaceTerminating);
         assert!(
             matches!(answer(403, None, &no_right), EvictionAnswer::Refused(words) if words.contains("cannot create"))

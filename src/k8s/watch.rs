@@ -15,6 +15,7 @@ use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
+use tokio::time::Instant;
 
 use super::wire::{WireNode, WirePod};
 use crate::interruption::Input;
@@ -86,21 +87,26 @@ where
     watcher(api, config).backoff(Reopen::new())
 }
 
-/// Pauses between attempts to open a watch again.
+/// A watch that worked for this long starts over with short pauses.
+const CALM: Duration = Duration::from_secs(30);
+
+/// Pauses between attempts to open a watch again: at most 2 s with jitter, since an agent that sees nothing can neither
+/// take up late pods nor tell when the last one is gone.
 struct Reopen {
     builder: ExponentialBuilder,
     pauses: ExponentialBackoff,
+    failed_at: Option<Instant>,
 }
 
 impl Reopen {
     fn new() -> Self {
         let builder = ExponentialBuilder::default()
             .with_min_delay(Duration::from_millis(200))
-            .with_max_delay(Duration::from_secs(3))
+            .with_max_delay(Duration::from_secs(1))
             .with_factor(2.0)
             .with_jitter()
             .without_max_times();
-        Self { builder, pauses: builder.build() }
+        Self { builder, pauses: builder.build(), failed_at: None }
     }
 }
 
@@ -108,12 +114,63 @@ impl Iterator for Reopen {
     type Item = Duration;
 
     fn next(&mut self) -> Option<Duration> {
+        let now = Instant::now();
+        if self.failed_at.replace(now).is_some_and(|failed| now > failed + CALM) {
+            self.pauses = self.builder.build();
+        }
         self.pauses.next()
     }
 }
 
 impl Backoff for Reopen {
-    fn reset(&mut self) {
-        self.pauses = self.builder.build();
+    /// Called after every item, also after the one that only says that a list is about to be asked for. Time without a
+    /// failure is the better sign of recovery.
+    fn reset(&mut self) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::pin::pin;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use kube::client::Body;
+
+    use super::*;
+
+    /// A client whose API server answers every request with `code` and `body`, and the number of requests.
+    fn client(code: u16, body: &'static str) -> (Client, Arc<AtomicUsize>) {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = asked.clone();
+        let service = tower::service_fn(move |_: http::Request<Body>| {
+            count.fetch_add(1, Ordering::Relaxed);
+            let answer = http::Response::builder().status(code).body(Body::from(body.as_bytes().to_vec()));
+            std::future::ready(Ok::<_, Infallible>(answer.unwrap()))
+        });
+        (Client::new(service, "default"), asked)
+    }
+
+    async fn follow(client: Client, time: Duration) {
+        let mut pods = pin!(pods(client, "n1"));
+        let all = async { while pods.next().await.is_some() {} };
+        assert!(tokio::time::timeout(time, all).await.is_err(), "a kept watch never ends");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_refuses_lists_is_asked_with_growing_pauses() {
+        let (client, asked) = client(503, "not now");
+        follow(client, Duration::from_secs(60)).await;
+        let asked = asked.load(Ordering::Relaxed);
+        assert!((12..=30).contains(&asked), "{asked} requests in a minute");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_a_quiet_time_the_pauses_are_short_again() {
+        let mut reopen = Reopen::new();
+        let grown = reopen.by_ref().take(10).last().unwrap();
+        tokio::time::advance(CALM + Duration::from_secs(1)).await;
+        let next = reopen.next().unwrap();
+        assert!(grown >= Duration::from_secs(3) && next < Duration::from_secs(1), "{grown:?} {next:?}");
     }
 }

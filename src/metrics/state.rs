@@ -10,6 +10,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Unit;
 use tokio::sync::watch;
 
+use super::gauge;
 use crate::interruption::record::Status;
 use crate::signal::Kind;
 
@@ -75,17 +76,6 @@ fn pending(encoder: &mut DescriptorEncoder, status: &Status) -> Result<(), std::
         value.encode(family.encode_family(&[("kind", kind.as_str())])?)?;
     }
     Ok(())
-}
-
-fn gauge(
-    encoder: &mut DescriptorEncoder,
-    name: &str,
-    help: &str,
-    unit: Option<&Unit>,
-    value: f64,
-) -> Result<(), std::fmt::Error> {
-    let gauge = ConstGauge::new(value);
-    gauge.encode(encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?)
 }
 
 /// Seconds since the epoch, to the millisecond: what a platform or a dashboard can tell apart.

@@ -19,11 +19,13 @@ pub enum Speed {
     Max,
 }
 
-/// Real time between two steps: short enough to look smooth and to keep a step at speed 10 below the shortest time-out
-/// in the agent.
-const STEP: Duration = Duration::from_millis(5);
-/// Above this a single step would be longer than the agent's shortest time-outs; `max` does not have that limit.
-const FASTEST: f64 = 100.0;
+/// Real time between two steps.
+const STEP: Duration = Duration::from_millis(2);
+/// Longest step of the simulated clock: well below the shortest time-out in the agent. A machine that is busy or was
+/// asleep makes the world slower, not jumpy.
+const LONGEST_STEP: Duration = Duration::from_millis(100);
+/// Above this every step would be the longest one; `max` has no such limit.
+const FASTEST: f64 = 50.0;
 
 impl FromStr for Speed {
     type Err = String;
@@ -78,10 +80,9 @@ impl Pacer {
             // A blocking task keeps the runtime from jumping ahead while everything waits.
             _ = tokio::task::spawn_blocking(|| std::thread::sleep(STEP)).await;
             let now = std::time::Instant::now();
-            // A machine that was busy or asleep makes the world slower, not jumpy.
-            let passed = (now - before).min(STEP * 4);
+            let passed = (now - before).mul_f64(self.times);
             before = now;
-            tokio::time::advance(passed.mul_f64(self.times)).await;
+            tokio::time::advance(passed.min(LONGEST_STEP)).await;
         }
     }
 }

@@ -582,6 +582,7 @@ async fn simulated_server_answers_like_a_real_one() {
 
 /// The recorded answers are those of a real server, and stay so: `UPDATE_GOLDEN=1` records them again.
 #[tokio::test]
+#[allow(clippy::disallowed_methods, reason = "how tests are told to write their golden files")]
 async fn real_server_answers_as_recorded() {
     let plane = RefCell::new(ControlPlane::start());
     let client = plane.borrow().admin_client();

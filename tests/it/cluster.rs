@@ -87,12 +87,12 @@ async fn ready(agent: &Agent) {
 
 #[tokio::test]
 async fn a_crash_in_the_drain_changes_nothing_and_a_stop_leaves_the_node_as_it_is() {
-    let plane = ControlPlane::shared();
-    let place = Place::new(plane).await;
+    let control_plane = ControlPlane::shared();
+    let place = Place::new(control_plane).await;
     place.add_pod("quick", 10, "1").await;
     place.add_pod("slow", 20, "15").await;
     let kubeconfig = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("cluster-kubeconfig.yaml");
-    plane.write_kubeconfig(&kubeconfig, &agent_token(plane).await);
+    control_plane.write_kubeconfig(&kubeconfig, &agent_token(control_plane).await);
 
     let agent = Agent::start(NODE, &kubeconfig, &place.imds_url);
     ready(&agent).await;

@@ -36,7 +36,9 @@ use rustls::pki_types::pem::PemObject;
 use serde::Deserialize;
 use tokio::net::TcpSocket;
 
+// With its path, because the benches include this file from another folder.
 #[cfg(test)]
+#[path = "controlplane/tests.rs"]
 mod tests;
 
 /// The user behind [`ControlPlane::admin_token`], member of `system:masters`; the audit log tells it from the agent.
@@ -155,6 +157,11 @@ impl ControlPlane {
     pub(crate) fn write_kubeconfig(&self, path: &Path, token: &str) {
         let content = kubeconfig(&self.server_url(), &self.processes.dir.join(CERTIFICATE), token);
         private_file(path, &content).unwrap_or_else(|reason| panic!("{reason}"));
+    }
+
+    /// Its folder, which nobody else can read. What is put there goes when the control plane goes, however that ends.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.processes.dir
     }
 
     /// A client for tests that speak HTTP themselves. It knows the CA and carries no token.

@@ -91,7 +91,7 @@ impl Checker<'_> {
     }
 
     fn slack(&self) -> Option<Check> {
-        let wanted = self.scenario.expect.min_slack?.as_secs_f64();
+        let wanted = self.scenario.expect.min_slack?.saturating_sub(self.patience()).as_secs_f64();
         let found = self.report.slack_seconds;
         let name = format!("the last pod is gone at least {wanted:.0} s before the deadline");
         Some(check(name, found.is_some_and(|found| found >= wanted), seconds(found)))
@@ -117,7 +117,8 @@ impl Checker<'_> {
 
     fn fence_latency(&self) -> Option<Check> {
         let expected = self.scenario.expect.fenced != Some(false) && self.acts();
-        let wanted = self.scenario.expect.fenced_within.or_else(|| expected.then_some(FENCED_WITHIN))?.as_secs_f64();
+        let wanted = self.scenario.expect.fenced_within.or_else(|| expected.then_some(FENCED_WITHIN))?;
+        let wanted = (wanted + self.patience()).as_secs_f64();
         let found = self.report.notice_to_fence_seconds;
         let name = format!("the node is fenced at most {wanted} s after the notice");
         Some(check(name, found.is_some_and(|found| found <= wanted), seconds(found)))
@@ -207,9 +208,13 @@ impl Checker<'_> {
         Some(check("the agent's counters agree with the world", differences.is_empty(), counted(&differences)))
     }
 
+    fn patience(&self) -> Duration {
+        self.scenario.expect.patience
+    }
+
     fn same_slack(&self) -> Option<Check> {
         let (said, truth) = (self.facts.agent.slack_seconds?, self.report.slack_seconds?);
-        let tolerance = self.scenario.expect.slack_error.unwrap_or(SLACK_ERROR).as_secs_f64();
+        let tolerance = (self.scenario.expect.slack_error.unwrap_or(SLACK_ERROR) + self.patience()).as_secs_f64();
         let passed = (said - truth).abs() <= tolerance;
         Some(check("the agent reports the slack as it was", passed, format!("{said:.1} s said, {truth:.1} s true")))
     }
@@ -220,7 +225,9 @@ impl Checker<'_> {
             pods.map(|pod| pod.granted.unwrap_or(0)).min()
         };
         let expected = self.scenario.expect.min_granted.iter();
+        let patience = u32::try_from(self.patience().as_secs()).unwrap_or(u32::MAX);
         let judged = expected.map(|(group, &wanted)| {
+            let wanted = wanted.saturating_sub(patience);
             let found = granted(group);
             let name = format!("{group} pods are granted at least {wanted} s");
             check(name, found.is_some_and(|found| found >= wanted), found.map_or("none".into(), |f| format!("{f} s")))

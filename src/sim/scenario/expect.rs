@@ -44,6 +44,9 @@ pub struct Expect {
     pub fenced_within: Option<Duration>,
     /// Parts of the fence that are missing in the end (`taint`, `cordon`, `label`, `annotation`). Default: none.
     pub fence_without: Vec<super::FencePart>,
+    /// Added to what is expected of times, for runs in real time on a machine that has other things to do. Not for files.
+    #[serde(skip)]
+    pub patience: Duration,
     /// Notices that the agent counted, over all its lives. Default: 1 if there is a notice, else 0.
     pub notices: Option<u32>,
 }

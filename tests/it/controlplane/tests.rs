@@ -157,7 +157,7 @@ async fn a_pod_token_is_the_account_on_its_node_and_the_audit_log_says_so() {
 #[test]
 fn a_dropped_control_plane_leaves_nothing_behind() {
     let plane = ControlPlane::start();
-    let dir = plane.processes.dir.clone();
+    let dir = plane.dir().to_owned();
     assert_eq!(running_in(&dir).len(), 3);
     drop(plane);
     assert_eq!(running_in(&dir), Vec::<String>::new());
@@ -206,7 +206,7 @@ fn a_killed_test_process_leaves_nothing_behind() {
 #[ignore = "waits to be killed: the other half of a_killed_test_process_leaves_nothing_behind"]
 fn victim() {
     let plane = ControlPlane::start();
-    println!("runs in {}", plane.processes.dir.display());
+    println!("runs in {}", plane.dir().display());
     // Its end means that the test which wants to kill this process is gone itself.
     std::io::copy(&mut std::io::stdin(), &mut std::io::sink()).expect("standard input can be read");
 }

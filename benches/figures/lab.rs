@@ -1,0 +1,83 @@
+//! The control plane with the rights of `manifests/base`, shared by all figures.
+
+use std::fmt::Debug;
+use std::path::{Path, PathBuf};
+
+use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
+use kube::api::PostParams;
+use kube::core::{ClusterResourceScope, NamespaceResourceScope};
+use kube::{Api, Client, Resource};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::Result;
+use crate::controlplane::{AuditEntry, ControlPlane};
+
+pub(crate) struct Lab {
+    pub(crate) plane: &'static ControlPlane,
+    /// The administrator, who is also the kubelets.
+    pub(crate) client: Client,
+    pub(crate) http: reqwest::Client,
+    /// What is measured.
+    pub(crate) binary: PathBuf,
+}
+
+impl Lab {
+    pub(crate) async fn start(binary: PathBuf) -> Result<Self> {
+        let plane = ControlPlane::shared();
+        let lab = Self { plane, client: plane.admin_client(), http: plane.http(), binary };
+        for file in ["namespace.yaml", "service-account.yaml", "rbac.yaml"] {
+            lab.apply(&Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests/base").join(file)).await?;
+        }
+        Ok(lab)
+    }
+
+    /// Every request so far. Read aside, because the simulated IMDS lives on this thread and must answer meanwhile.
+    pub(crate) async fn audit_log(&self) -> Result<Vec<AuditEntry>> {
+        let plane = self.plane;
+        Ok(tokio::task::spawn_blocking(|| plane.audit_log()).await?)
+    }
+
+    /// Of the API server.
+    pub(crate) async fn versions(&self) -> Result<String> {
+        Ok(format!("kube-apiserver {}", self.client.apiserver_version().await?.git_version))
+    }
+
+    async fn apply(&self, manifest: &Path) -> Result<()> {
+        let text = std::fs::read_to_string(manifest)?;
+        let documents: Vec<Value> =
+            serde_saphyr::from_multiple(&text).map_err(|error| format!("{}: {error}", manifest.display()))?;
+        for document in documents {
+            match document.get("kind").and_then(Value::as_str).unwrap_or_default() {
+                "Namespace" => self.create::<Namespace>(document).await?,
+                "ClusterRole" => self.create::<ClusterRole>(document).await?,
+                "ClusterRoleBinding" => self.create::<ClusterRoleBinding>(document).await?,
+                "ServiceAccount" => self.create_namespaced::<ServiceAccount>(document).await?,
+                "Role" => self.create_namespaced::<Role>(document).await?,
+                "RoleBinding" => self.create_namespaced::<RoleBinding>(document).await?,
+                other => return Err(format!("{}: a {other} is not expected here", manifest.display()).into()),
+            }
+        }
+        Ok(())
+    }
+
+    async fn create<K>(&self, object: Value) -> Result<()>
+    where
+        K: Resource<Scope = ClusterResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned + Serialize,
+    {
+        Api::<K>::all(self.client.clone()).create(&PostParams::default(), &serde_json::from_value(object)?).await?;
+        Ok(())
+    }
+
+    async fn create_namespaced<K>(&self, object: Value) -> Result<()>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned + Serialize,
+    {
+        let object: K = serde_json::from_value(object)?;
+        let namespace = object.meta().namespace.clone().unwrap_or_default();
+        Api::<K>::namespaced(self.client.clone(), &namespace).create(&PostParams::default(), &object).await?;
+        Ok(())
+    }
+}
