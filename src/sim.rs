@@ -6,6 +6,7 @@ pub mod gateway;
 pub mod imds;
 pub mod kubelet;
 pub mod objects;
+mod onlooker;
 pub mod pace;
 pub mod report;
 pub mod scenario;

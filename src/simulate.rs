@@ -35,7 +35,7 @@ pub struct Args {
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::Plain)]
     output: Format,
 
-    /// Keep the world up until Ctrl-C, for kubectl, curl and other agents
+    /// Keep the world up until Ctrl-C, for kubectl, curl, a browser and other agents
     #[arg(long)]
     serve: bool,
 
@@ -46,6 +46,10 @@ pub struct Args {
     /// With --serve: where the simulated API server listens (loopback only; port 0 takes any)
     #[arg(long, value_name = "ADDRESS:PORT", requires = "serve")]
     api_address: Option<SocketAddr>,
+
+    /// With --serve: where the agent's admin page is served (loopback only; port 0 takes any)
+    #[arg(long, value_name = "ADDRESS:PORT", requires = "serve", conflicts_with = "without_agent")]
+    admin_address: Option<SocketAddr>,
 
     /// With --serve: no agent, so that another one can be tried
     #[arg(long, requires = "serve")]
@@ -137,7 +141,7 @@ fn options(args: &Args) -> Options {
     Options {
         imds_address: args.imds_address.unwrap_or(any),
         api_address: args.api_address.unwrap_or(any),
-        admin_address: (args.serve && !args.without_agent).then_some(any),
+        admin_address: (args.serve && !args.without_agent).then(|| args.admin_address.unwrap_or(any)),
         with_agent: !args.without_agent,
     }
 }

@@ -12,6 +12,9 @@ use crate::drain::outcome::Outcome;
 use crate::interruption::record::{Pending, PodStatus, Status};
 use crate::signal::{Action, Kind};
 
+/// An empty cell; on a narrow screen it is left out.
+const NONE: &str = "-";
+
 /// Browsers fetch the page again after so many seconds.
 const REFRESH_SECONDS: u8 = 5;
 
@@ -22,12 +25,12 @@ h1{font-size:1.5rem;overflow-wrap:anywhere}h2{font-size:1.2rem}
 table{border-collapse:collapse;width:100%}
 th,td{text-align:left;vertical-align:top;padding:.25rem .75rem .25rem 0;border-bottom:1px solid #ccc}
 th,td.word{white-space:nowrap}
-td{overflow-wrap:anywhere}
+td{overflow-wrap:anywhere}.pods td:first-child{min-width:40%}
 .facts{width:auto}.facts th{padding-right:1.5rem}
 .alarm{color:#a30000;font-weight:600}
 @media(max-width:40rem){.pods tr:first-child{display:none}.pods tr{display:block;padding:.4rem 0;border-bottom:1px solid #ccc}
 .pods td{display:block;border:0;padding:0}.pods td:first-child{font-weight:600}
-.pods td+td::before{content:attr(data-name) \": \"}}
+.pods .none{display:none}.pods td+td::before{content:attr(data-name) \": \"}}
 @media(prefers-color-scheme:dark){body{color:#eee;background:#111}a{color:#9cf}.alarm{color:#ff8080}\
 th,td,.pods tr{border-color:#444}}";
 
@@ -166,12 +169,16 @@ fn pods(out: &mut String, status: &Status) -> fmt::Result {
 
 fn pod_row(out: &mut String, pod: &PodStatus) -> fmt::Result {
     let state = pod.outcome.map_or(pod.phase, Outcome::as_str);
-    let granted = pod.granted.map_or_else(|| "-".to_owned(), |granted| Span(granted).to_string());
-    let blocked = pod.blocked.as_deref().filter(|_| pod.outcome.is_none()).unwrap_or("-");
+    let granted = pod.granted.map_or_else(|| NONE.to_owned(), |granted| Span(granted).to_string());
+    let blocked = pod.blocked.as_deref().filter(|_| pod.outcome.is_none()).unwrap_or(NONE);
     write!(out, "<tr><td>{}</td>", Escaped(&pod.id.to_string()))?;
     let words = [("State", state), ("Grace wanted", &Span(pod.wanted).to_string()), ("Grace granted", &granted)];
-    words.iter().try_for_each(|(name, word)| write!(out, "<td class=\"word\" data-name=\"{name}\">{word}</td>"))?;
-    writeln!(out, "<td data-name=\"Blocked by\">{}</td></tr>", Escaped(blocked))
+    words.iter().try_for_each(|(name, word)| {
+        let class = if *word == NONE { "word none" } else { "word" };
+        write!(out, "<td class=\"{class}\" data-name=\"{name}\">{word}</td>")
+    })?;
+    let class = if blocked == NONE { "none" } else { "text" };
+    writeln!(out, "<td class=\"{class}\" data-name=\"Blocked by\">{}</td></tr>", Escaped(blocked))
 }
 
 /// Text made safe between tags and within a quoted attribute.
@@ -208,7 +215,9 @@ impl Display for Span {
         let (hours, minutes, rest) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
         match (hours, minutes) {
             (0, 0) => write!(f, "{rest} s"),
+            (0, _) if rest == 0 => write!(f, "{minutes} min"),
             (0, _) => write!(f, "{minutes} min {rest} s"),
+            (_, 0) => write!(f, "{hours} h"),
             _ => write!(f, "{hours} h {minutes} min"),
         }
     }
@@ -282,11 +291,13 @@ mod tests {
         let page = page(&status, now());
         let row = |name: &str, cells: [&str; 4]| {
             let [state, wanted, granted, blocked] = cells;
+            let none = |cell: &str, with: &'static str, without: &'static str| if cell == "-" { with } else { without };
+            let (first, second) = (none(granted, "word none", "word"), none(blocked, "none", "text"));
             format!(
                 "<tr><td>shop/{name}</td><td class=\"word\" data-name=\"State\">{state}</td>\
                  <td class=\"word\" data-name=\"Grace wanted\">{wanted}</td>\
-                 <td class=\"word\" data-name=\"Grace granted\">{granted}</td>\
-                 <td data-name=\"Blocked by\">{blocked}</td></tr>"
+                 <td class=\"{first}\" data-name=\"Grace granted\">{granted}</td>\
+                 <td class=\"{second}\" data-name=\"Blocked by\">{blocked}</td></tr>"
             )
         };
         let cart = page.find(&row("cart", ["blocked", "1 min 30 s", "-", "needs 1 healthy pods"]));

@@ -7,7 +7,8 @@
 //!                        └─ log: what was asked, when, with which answer
 //! ```
 //!
-//! Invariant: every request that was read appears in the log exactly once, also if its answer never left.
+//! Invariant: every request that was read appears in the log exactly once, also if its answer never left. Those of people
+//! who look on (kubectl, curl) are forwarded as they are, neither logged nor disturbed.
 
 pub mod answers;
 pub mod backend;
@@ -27,6 +28,7 @@ use tokio::time::sleep;
 
 use crate::clock::Clock;
 use crate::k8s::attributes::Attributes;
+use crate::sim::onlooker::is_onlooker;
 use answers::CannedAnswer;
 use backend::{Backend, Body, BoxError};
 use body::{AnswerBody, Cut};
@@ -79,6 +81,9 @@ impl Gateway {
     /// # Errors
     /// [`Disconnected`] when a fault wants the connection closed instead.
     pub async fn handle(&self, request: Request<Bytes>) -> Result<Response<Body>, Disconnected> {
+        if is_onlooker(header_text(&request, &header::USER_AGENT)) {
+            return Ok(self.backend.call(request).await.unwrap_or_else(|error| unreachable(&error)));
+        }
         let attributes = Attributes::of(request.method(), request.uri());
         let entry = self.log.open(&request, &attributes);
         let plan = self.faults.plan(&Seen::new(&request, &attributes));
@@ -145,6 +150,10 @@ impl Gateway {
         let text = jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&self.clock.now().wall);
         HeaderValue::try_from(text.ok()?).ok()
     }
+}
+
+fn header_text<'a>(request: &'a Request<Bytes>, name: &header::HeaderName) -> &'a str {
+    request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
 /// A body whose length is known, so that half of it can be announced and withheld.

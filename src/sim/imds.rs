@@ -183,7 +183,7 @@ impl SimImds {
         self.lock().log.iter().cloned().collect()
     }
 
-    /// The largest number of connections that were open at one time.
+    /// The largest number of connections that were open when one of them had sent its request.
     pub fn most_in_flight(&self) -> usize {
         self.lock().most_in_flight
     }
@@ -193,8 +193,10 @@ impl SimImds {
     }
 
     async fn connection(self, mut stream: TcpStream) {
-        let _in_flight = InFlight::enter(&self);
+        let in_flight = InFlight::enter(&self);
         let Ok(Some(request)) = tokio::time::timeout(HEAD_TIMEOUT, wire::read_head(&mut stream)).await else { return };
+        // Held to the end, unless it is none of the agent's.
+        let _in_flight = (!request.is_onlookers()).then_some(in_flight);
         let delivery = self.lock().handle(&request);
         // A client that has gone away is its own business.
         let _ = delivery.carry_out(stream, request.method == "HEAD").await;
@@ -208,7 +210,6 @@ impl InFlight {
     fn enter(sim: &SimImds) -> Self {
         let mut state = sim.lock();
         state.in_flight += 1;
-        state.most_in_flight = state.most_in_flight.max(state.in_flight);
         drop(state);
         Self(sim.clone())
     }
@@ -234,6 +235,10 @@ impl State {
         for kind in active {
             delivery.suffer(kind);
         }
+        if request.is_onlookers() {
+            return delivery;
+        }
+        self.most_in_flight = self.most_in_flight.max(self.in_flight);
         if self.log.len() == LOG_CAP {
             self.log.pop_front();
         }

@@ -193,6 +193,9 @@ impl PodSpec {
     }
 }
 
+/// Address of every simulated node.
+pub(super) const NODE_IP: &str = "10.0.0.10";
+
 /// A node to be made.
 #[derive(Clone, Debug, PartialEq, Default)]
 pub struct NodeSpec {
@@ -223,7 +226,7 @@ impl NodeSpec {
             name: name.into(),
             instance_id: "i-0123456789abcdef0".into(),
             instance_type: "m5.large".into(),
-            zone: "eu-central-1a".into(),
+            zone: "eu-west-1a".into(),
             boot: 1,
             images: 50,
             ..Self::default()
@@ -255,7 +258,7 @@ impl NodeSpec {
         let mut labels: BTreeMap<String, String> = own.map(|(key, value)| (key.into(), value.into())).into();
         labels.extend(self.labels.clone());
         let annotations = [
-            ("alpha.kubernetes.io/provided-node-ip", "10.0.0.10"),
+            ("alpha.kubernetes.io/provided-node-ip", NODE_IP),
             ("node.alpha.kubernetes.io/ttl", "0"),
             ("volumes.kubernetes.io/controller-managed-attach-detach", "true"),
         ];
@@ -292,7 +295,7 @@ impl NodeSpec {
             capacity: Some(resources.clone()),
             allocatable: Some(resources),
             addresses: Some(vec![
-                NodeAddress { type_: "InternalIP".into(), address: "10.0.0.10".into() },
+                NodeAddress { type_: "InternalIP".into(), address: NODE_IP.into() },
                 NodeAddress { type_: "Hostname".into(), address: self.name.clone() },
                 NodeAddress { type_: "InternalDNS".into(), address: self.name.clone() },
             ]),

@@ -35,7 +35,7 @@ use super::gateway::backend::{Backend, Body, BoxError, in_process};
 use super::gateway::log::LoggedRequest;
 use super::imds::{IdentitySpec, SimImds};
 use super::kubelet::{Kubelet, KubeletHandle, KubeletSpec};
-use super::objects::NodeSpec;
+use super::objects::{NODE_IP, NodeSpec};
 use super::report::Report;
 use super::scenario::Scenario;
 use super::timeline::TimelineEntry;
@@ -196,7 +196,8 @@ impl World {
             admin: admin.as_ref().map(|listener| local(listener.local_addr())).transpose()?,
         };
 
-        let identity = IdentitySpec { local_hostname: node.clone(), ..IdentitySpec::default() };
+        let identity =
+            IdentitySpec { local_hostname: node.clone(), private_ip: NODE_IP.into(), ..IdentitySpec::default() };
         let imds = SimImds::new(clock, identity);
         let gateway = Gateway::new(Shared(backend.backend.clone()), clock);
         let spec = KubeletSpec { namespace: Some(namespace.clone()), ..KubeletSpec::default() };

@@ -113,6 +113,17 @@ async fn a_request_passes_and_is_logged_in_the_words_of_rbac() {
     assert_eq!(log[1].body, None);
 }
 
+#[tokio::test(start_paused = true)]
+async fn people_who_look_on_are_answered_and_neither_logged_nor_disturbed() {
+    let setup = Setup::new().await;
+    setup.gateway.inject(Fault::new(FaultKind::Answer(CannedAnswer::throttled())));
+    let request = setup.client.get(format!("{}{NODE}", setup.url)).header("user-agent", "kubectl/v1.36.3");
+    assert_eq!(request.send().await.unwrap().status(), 200);
+    assert_eq!(setup.gateway.requests(), []);
+    assert_eq!(setup.outcome(Method::GET, NODE).await, "429", "the agent is disturbed");
+    assert_eq!(setup.gateway.requests().len(), 1);
+}
+
 #[rstest]
 #[case::latency_on_the_way_in(Fault::new(FaultKind::Latency(3 * SECOND)), "200", 1, 3)]
 #[case::latency_on_the_way_back(Fault::new(FaultKind::Latency(3 * SECOND)).after_applied(), "200", 1, 3)]

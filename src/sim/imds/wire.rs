@@ -9,6 +9,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
 use super::content::{error_page, phrase};
+use crate::sim::onlooker::is_onlooker;
 
 const HEAD_CAP: usize = 16 * 1024;
 
@@ -27,6 +28,11 @@ impl Request {
         let mut values = self.headers.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str());
         let first = values.next();
         if values.next().is_some() { Some("") } else { first }
+    }
+
+    /// It comes from a person who looks on.
+    pub(super) fn is_onlookers(&self) -> bool {
+        is_onlooker(self.header("user-agent").unwrap_or_default())
     }
 
     fn parse(head: &str) -> Option<Self> {

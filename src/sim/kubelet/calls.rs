@@ -9,6 +9,8 @@ use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
+use crate::sim::objects::NODE_IP;
+
 /// Longest a call may take before it is made again.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// First pause after a failed call; doubles up to [`LONGEST_PAUSE`].
@@ -72,7 +74,7 @@ async fn until_settled<F: Future<Output = kube::Result<()>>>(call: impl Fn() -> 
 pub(super) fn started(pod: &Pod, at: Timestamp, number: u32) -> Value {
     let at = seconds(at);
     let condition = |kind| json!({ "type": kind, "status": "True", "lastProbeTime": null, "lastTransitionTime": at });
-    let (host_ip, pod_ip) = ("10.0.0.10", format!("10.0.{}.{}", 1 + number / 250 % 250, 1 + number % 250));
+    let (host_ip, pod_ip) = (NODE_IP, format!("10.0.{}.{}", 1 + number / 250 % 250, 1 + number % 250));
     json!({
         "metadata": { "uid": pod.metadata.uid },
         "status": {

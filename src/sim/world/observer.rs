@@ -94,7 +94,7 @@ impl Observer {
         let mut raw = std::mem::take(&mut world.notes.lock().raw);
         self.imds(&world.imds.requests(), &mut raw);
         self.api(&world.gateway.requests(), &mut raw);
-        self.kubelet(world.kubelet.fates(), &mut raw);
+        self.kubelet(world.kubelet.fates(), run.powered_off.map(|off| off.instant), &mut raw);
         // Of what happens in the same instant of virtual time, causes come first.
         raw.sort_by_key(|raw| (raw.at, raw.rank()));
         let mut entries: Vec<TimelineEntry> = Vec::new();
@@ -175,7 +175,7 @@ impl Observer {
         Some((what, pod))
     }
 
-    fn kubelet(&mut self, fates: Vec<PodFate>, raw: &mut Vec<Raw>) {
+    fn kubelet(&mut self, fates: Vec<PodFate>, off: Option<Instant>, raw: &mut Vec<Raw>) {
         for fate in fates {
             let before = self.pods.get(&fate.uid);
             let mut tell = |at: Instant, what: String| {
@@ -196,7 +196,7 @@ impl Observer {
                 );
             }
             if fate.cut_off && before.is_none_or(|before| !before.cut_off) {
-                tell(Instant::now(), "IS CUT OFF by the power with processes running".into());
+                tell(off.unwrap_or_else(Instant::now), "loses to the power, still running".into());
             }
             self.pods.insert(fate.uid.clone(), fate);
         }

@@ -136,3 +136,12 @@ async fn a_version_1_request_shows_in_the_log() {
     assert_eq!((log[0].path.as_str(), log[0].status), (INSTANCE_ID, None));
     assert!(!log[0].token && log[0].forwarded_for);
 }
+
+#[tokio::test(start_paused = true)]
+async fn people_who_look_on_are_answered_and_not_counted() {
+    let world = World::new().await;
+    assert_eq!(status(&world, &format!("GET {INSTANCE_ID}"), &["User-Agent: curl/8.5.0"]).await, 401);
+    assert_eq!((world.sim.requests().len(), world.sim.most_in_flight()), (0, 0));
+    assert_eq!(status(&world, &format!("GET {INSTANCE_ID}"), &["User-Agent: agent/1"]).await, 401);
+    assert_eq!((world.sim.requests().len(), world.sim.most_in_flight()), (1, 1));
+}
