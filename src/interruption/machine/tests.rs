@@ -7,6 +7,7 @@ use rstest::rstest;
 
 use super::world::{Behaviour, World, notice, pod, secs, stops_after};
 use crate::config::{Config, OnBlockedEviction, Response};
+use crate::drain::eviction::EvictionAnswer;
 use crate::drain::pod::Deletion;
 use crate::interruption::record::Record;
 use crate::interruption::state::{ANNOTATION, State};
@@ -455,6 +456,160 @@ async fn a_notice_waits_briefly_for_the_node_to_tell_whether_it_is_news() {
     world.run_until(secs(1));
     world.boot();
     assert!(matches!(world.sent[0].effect, Effect::PatchNode { .. }));
+}
+
+#[tokio::test]
+async fn a_budget_that_frees_just_before_the_latest_start_is_still_asked() {
+    let mut world = world();
+    let names: Vec<String> = (0..20).map(|index| format!("web-{index}")).collect();
+    for name in &names {
+        world.add_pod(pod(name, 30), blocked(2, 85));
+    }
+    world.boot();
+    world.notify(Action::Terminate, secs(120));
+    world.run_until(secs(121));
+    assert!(world.deletions().is_empty(), "{:?}", world.deletions());
+    assert!(names.iter().all(|name| world.outcome(name) == "graceful"));
+}
+
+#[tokio::test]
+async fn throttling_is_no_refusal_even_past_the_latest_start() {
+    let mut world = world();
+    world.add_pod(pod("slow", 300), Behaviour { stops_after: None, blocked_until: Duration::ZERO });
+    world.canned.push_back(EvictionAnswer::Throttled(Some(secs(1))));
+    world.boot();
+    world.notify(Action::Terminate, secs(120));
+    world.run_until(secs(121));
+    let times: Vec<Duration> = world.evictions().iter().map(|(at, _)| *at).collect();
+    assert_eq!(times, [secs(0), secs(1)], "as the server asked");
+    assert!(world.deletions().is_empty(), "{:?}", world.deletions());
+    assert_eq!(world.outcome("slow"), "shortened");
+}
+
+#[tokio::test]
+async fn a_budget_that_refuses_past_the_latest_start_is_overridden_at_once() {
+    let mut world = world();
+    world.add_pod(pod("slow", 300), blocked(400, 1000));
+    world.boot();
+    world.notify(Action::Terminate, secs(120));
+    assert_eq!(world.deletions().len(), 1);
+    world.run_until(secs(121));
+    assert_eq!(world.outcome("slow"), "forced");
+}
+
+#[tokio::test]
+async fn an_api_server_that_is_gone_past_the_latest_start_is_asked_with_growing_pauses() {
+    let mut world = world();
+    world.add_pod(pod("slow", 300), Behaviour { stops_after: None, blocked_until: Duration::ZERO });
+    world.pods_down_until = secs(60);
+    world.boot();
+    world.notify(Action::Terminate, secs(120));
+    world.run_until(secs(121));
+    let asked = world.evictions().len() + world.deletions().len();
+    assert!((30..=45).contains(&asked), "{asked} requests for one pod in a minute");
+    assert_ne!(world.outcome("slow"), "unfinished");
+}
+
+#[tokio::test]
+async fn a_namespace_that_goes_away_is_waited_for_until_the_latest_start() {
+    let mut world = world();
+    world.add_pod(pod("web", 30), stops_after(2));
+    world.canned = vec![EvictionAnswer::NamespaceTerminating; 1000].into();
+    world.boot();
+    world.notify(Action::Terminate, secs(120));
+    world.run_until(secs(121));
+    let times: Vec<Duration> = world.deletions().iter().map(|(at, _)| *at).collect();
+    assert_eq!(times, [secs(87)]);
+    assert_eq!(world.outcome("web"), "forced");
+}
+
+#[tokio::test]
+async fn contention_on_a_budget_is_asked_again() {
+    let mut world = world();
+    world.add_pod(pod("web", 30), stops_after(2));
+    world.canned.push_back(EvictionAnswer::Unknown("the object has been modified".into()));
+    world.boot();
+    world.notify(Action::Terminate, secs(120));
+    world.run_until(secs(121));
+    assert_eq!((world.evictions().len(), world.outcome("web")), (2, "graceful"));
+}
+
+#[tokio::test]
+async fn an_eviction_that_may_not_be_made_is_forced_at_the_latest_start() {
+    let mut world = world();
+    world.add_pod(pod("web", 30), stops_after(2));
+    world.canned = vec![EvictionAnswer::Refused("403 no".into()); 1000].into();
+    world.boot();
+    world.notify(Action::Terminate, secs(120));
+    world.run_until(secs(121));
+    assert_eq!((world.deletions()[0].0, world.outcome("web")), (secs(87), "forced"));
+}
+
+#[tokio::test]
+async fn a_deletion_that_finds_the_pod_gone_forced_nothing() {
+    let mut world = world();
+    world.add_pod(pod("web", 30), blocked(2, 1000));
+    world.boot();
+    world.notify(Action::Terminate, secs(120));
+    world.run_until(secs(86));
+    world.pods_vanish_unseen();
+    world.run_until(secs(121));
+    assert_eq!((world.deletions().len(), world.outcome("web")), (1, "graceful"));
+}
+
+#[tokio::test]
+async fn another_actors_long_stop_of_a_critical_pod_is_shortened_although_others_are_left() {
+    let mut world = world();
+    let mut dns = pod("dns", 30);
+    dns.critical = true;
+    dns.deletion = Some(Deletion { at: world.now.wall_of(world.now.instant + secs(300)), grace: secs(300) });
+    world.add_pod(dns, Behaviour { stops_after: None, blocked_until: Duration::ZERO });
+    world.add_pod(pod("web", 30), stops_after(20));
+    world.boot();
+    world.notify(Action::Terminate, secs(120));
+    let graces: Vec<u32> = world.deletions().iter().map(|(_, stop)| stop.grace_seconds).collect();
+    assert_eq!(graces, [117]);
+}
+
+#[tokio::test]
+async fn pods_that_appear_after_the_deadline_are_nobodys_failure() {
+    let mut world = world();
+    world.boot();
+    world.notify(Action::Terminate, secs(60));
+    world.run_until(secs(100));
+    let slack = world.machine.status().slack_seconds;
+    for index in 0..50 {
+        world.feed(Input::Pod(pod(&format!("survivor-{index}"), 30)));
+    }
+    assert_eq!(world.outcome("survivor-0"), "none");
+    assert_eq!((world.machine.status().slack_seconds, world.machine.status().pods.len()), (slack, 0));
+}
+
+#[tokio::test]
+async fn a_pod_that_ended_behind_a_finalizer_is_not_unfinished() {
+    let mut world = world();
+    world.add_pod(pod("job", 30), stops_after(2));
+    world.boot();
+    world.notify(Action::Terminate, secs(120));
+    world.run_until(secs(2));
+    world.finish_all_behind_finalizers();
+    world.run_until(secs(121));
+    assert_eq!((world.outcome("job"), world.deletions().len()), ("graceful", 0));
+    assert!((world.machine.status().slack_seconds.unwrap() - 118.0).abs() < 0.01);
+}
+
+#[tokio::test]
+async fn an_object_in_its_last_deletion_is_left_to_go() {
+    let mut world = world();
+    let mut view = pod("web", 30);
+    view.deletion = Some(Deletion { at: world.now.wall, grace: Duration::ZERO });
+    world.add_pod(view.clone(), stops_after(2));
+    world.boot();
+    world.notify(Action::Terminate, secs(120));
+    world.run_until(secs(1));
+    assert!(world.evictions().is_empty() && world.deletions().is_empty());
+    world.feed(Input::PodGone(view.id));
+    assert_eq!(world.outcome("web"), "graceful");
 }
 
 #[derive(Clone, Debug)]
