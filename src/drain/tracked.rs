@@ -144,7 +144,9 @@ impl Tracked {
                 self.marked = true;
                 return Some(Action::Mark);
             }
-            if self.deleting || self.next_try.is_some_and(|at| now < at) {
+            // The pauses between evictions do not hold up the first deletion.
+            let pausing = self.forcing && self.next_try.is_some_and(|at| now < at);
+            if self.deleting || pausing {
                 return None;
             }
             self.deleting = true;
@@ -279,11 +281,8 @@ impl Tracked {
     }
 
     fn refused(&mut self, message: &str, now: Instant, terms: Terms) {
-        let first = self.refusal.replace(message.to_owned()).is_none();
+        self.refusal = Some(message.to_owned());
         self.try_again(self.pause(), now, terms);
-        if first && self.force_due(now, terms) {
-            self.next_try = None;
-        }
     }
 
     fn try_again(&mut self, pause: Duration, now: Instant, terms: Terms) {

@@ -413,6 +413,19 @@ async fn the_earlier_deadline_wins_and_a_later_one_is_ignored() {
     assert_eq!(world.records().iter().filter(|record| matches!(record, Record::NoticeSeen { .. })).count(), 1);
 }
 
+#[tokio::test]
+async fn a_deadline_that_moves_past_a_latest_start_is_acted_on_at_once() {
+    let mut world = world();
+    world.add_pod(pod("web", 30), blocked(25, 1000));
+    world.boot();
+    world.notify(Action::Terminate, secs(120));
+    world.run_until(secs(50));
+    let signal = notice(Action::Terminate, world.start, secs(80));
+    world.feed(Input::Observed(Observation { kind: Kind::SpotInterruption, signals: vec![signal] }));
+    assert_eq!(world.deletions().len(), 1);
+    assert_eq!(world.deletions()[0].1.grace_seconds, 27);
+}
+
 #[rstest]
 #[case::observe(Response::Observe, false, None)]
 #[case::taint(Response::Taint, false, Some("PreferNoSchedule"))]
