@@ -88,15 +88,20 @@ impl Drain {
         drain
     }
 
-    /// Takes a deadline, or an earlier or more exact one.
+    /// Takes a deadline, or an earlier or more exact one. One that turns out to have passed already leaves the overdue
+    /// window; that its time has come is no news.
     pub fn set_deadline(&mut self, deadline: Option<Deadline>, now: Now) {
         let Some(mut deadline) = deadline else { return };
         if self.deadline.is_none() && deadline.instant <= now.instant {
             deadline.instant = now.instant + OVERDUE_WINDOW;
         }
-        let overdue = self.deadline.is_some() && deadline.instant <= now.instant;
-        if !overdue {
-            self.deadline = Some(deadline);
+        match self.deadline {
+            Some(known) if deadline.instant <= now.instant && known.wall <= deadline.wall => {}
+            Some(known) if deadline.instant <= now.instant => {
+                deadline.instant = known.instant.min(now.instant + OVERDUE_WINDOW);
+                self.deadline = Some(deadline);
+            }
+            _ => self.deadline = Some(deadline),
         }
     }
 

@@ -625,6 +625,129 @@ async fn an_object_in_its_last_deletion_is_left_to_go() {
     assert_eq!(world.outcome("web"), "graceful");
 }
 
+#[tokio::test]
+async fn events_wait_until_the_node_that_they_are_about_is_known() {
+    let mut world = world();
+    world.notify(Action::Terminate, secs(120));
+    world.run_until(secs(5));
+    assert!(world.records().iter().any(|record| matches!(record, Record::NoticeSeen { .. })), "patience has an end");
+    assert!(world.events().is_empty(), "{:?}", world.events());
+    world.boot();
+    let reasons: Vec<&str> = world.events().iter().map(|event| event.reason).collect();
+    assert_eq!(reasons, ["SpotInterruption", "Fenced", "DrainStarted"]);
+    assert!(world.events().iter().all(|event| event.key.contains("/boot-1/")), "{:?}", world.events());
+}
+
+#[tokio::test]
+async fn a_restart_with_the_api_server_away_does_not_forget_what_is_ours() {
+    let mut world = world();
+    world.add_pod(pod("web", 30), stops_after(40));
+    world.boot();
+    world.notify(Action::Terminate, secs(120));
+    let before = world.node.clone();
+    world.machine = super::Machine::new(std::sync::Arc::new(config()));
+    world.observe();
+    world.run_until(secs(10));
+    world.boot();
+    world.run_until(secs(20));
+    assert_eq!(world.node, before);
+}
+
+#[tokio::test]
+async fn marks_that_outlived_a_reboot_stay_ours() {
+    let mut world = world();
+    world.boot();
+    world.notify(Action::Stop, secs(120));
+    world.run_until(secs(121));
+    world.node.boot_id = Some("boot-2".into());
+    world.machine = super::Machine::new(std::sync::Arc::new(config()));
+    world.boot();
+    assert!(world.machine.status().pending.is_none(), "the notice was about the earlier life");
+    world.notify(Action::Stop, secs(120));
+    let state = State::parse(&world.node.annotations.as_ref().unwrap()[ANNOTATION]).unwrap();
+    assert_eq!(state.boot_id.as_deref(), Some("boot-2"));
+    assert!(state.marks.taint && state.marks.unschedulable && state.marks.load_balancer_label, "{:?}", state.marks);
+}
+
+#[tokio::test]
+async fn a_hibernation_does_not_hide_a_later_termination() {
+    let mut world = world();
+    world.add_pod(pod("web", 30), stops_after(2));
+    world.boot();
+    world.notify(Action::Hibernate, Duration::ZERO);
+    world.run_until(secs(600));
+    world.notify(Action::Terminate, secs(120));
+    world.run_until(secs(721));
+    assert_eq!(world.outcome("web"), "graceful");
+    let state = State::parse(&world.node.annotations.as_ref().unwrap()[ANNOTATION]).unwrap();
+    assert_eq!(state.action, Action::Terminate);
+    assert!(state.marks.taint && state.marks.unschedulable && state.marks.load_balancer_label, "{:?}", state.marks);
+}
+
+#[tokio::test]
+async fn a_restarted_agent_tells_again_what_the_one_before_may_not_have_got_out() {
+    let mut world = world();
+    world.boot();
+    world.notify(Action::Terminate, secs(120));
+    let told = world.events().len();
+    world.run_until(secs(1));
+    world.restart();
+    let (first, second) = (&world.events()[..told], &world.events()[told..]);
+    for event in first {
+        assert!(second.iter().any(|again| again.key == event.key), "{}: the same key, so the same Event", event.reason);
+    }
+    world.run_until(secs(130));
+    let told = world.events().len();
+    world.restart();
+    let told_late: Vec<&str> = world.events()[told..].iter().map(|event| event.reason).collect();
+    assert!(!told_late.contains(&"SpotInterruption"), "past the time it is no news: {told_late:?}");
+}
+
+#[tokio::test]
+async fn a_node_of_which_every_mark_was_refused_is_not_fenced() {
+    let mut world = world();
+    world.denied_path = Some("/");
+    world.boot();
+    world.notify(Action::Terminate, secs(120));
+    assert!(!world.machine.status().fenced);
+    assert!(world.events().iter().all(|event| event.reason != "Fenced"), "{:?}", world.events());
+}
+
+#[rstest]
+#[case::ahead(300)]
+#[case::behind(-300)]
+#[tokio::test]
+async fn a_restart_on_a_wrong_clock_takes_the_deadline_from_the_platform(#[case] skew: i64) {
+    let mut world = world();
+    let shift = jiff::SignedDuration::from_secs(skew);
+    world.now.wall = world.now.wall.checked_add(shift).unwrap();
+    world.boot();
+    let mut signal = notice(Action::Terminate, world.now, secs(120));
+    signal.deadline.as_mut().unwrap().wall = world.start.plus(secs(120)).wall;
+    world.notify_signal(signal);
+    world.run_until(secs(20));
+    world.add_pod(pod("late", 300), Behaviour { stops_after: None, blocked_until: Duration::ZERO });
+    world.restart();
+    world.run_until(secs(22));
+    let graces: Vec<u32> = world.evictions().iter().map(|(_, stop)| stop.grace_seconds).collect();
+    assert_eq!(graces, [97]);
+    assert!(world.deletions().is_empty(), "{:?}", world.deletions());
+}
+
+#[tokio::test]
+async fn an_earlier_time_that_has_passed_already_leaves_the_overdue_window() {
+    let mut world = world();
+    world.add_pod(pod("slow", 300), Behaviour { stops_after: None, blocked_until: Duration::ZERO });
+    world.boot();
+    world.notify(Action::Terminate, secs(600));
+    world.run_until(secs(50));
+    let signal = notice(Action::Terminate, world.start, secs(40));
+    world.feed(Input::Observed(Observation { kind: Kind::SpotInterruption, signals: vec![signal] }));
+    world.run_until(secs(100));
+    assert_eq!(world.outcome("slow"), "shortened");
+    assert!(world.machine.status().drained);
+}
+
 #[derive(Clone, Debug)]
 struct PodPlan {
     grace: u64,

@@ -128,7 +128,11 @@ impl World {
     }
 
     pub(super) fn notify(&mut self, action: Action, lead: Duration) {
-        self.notice = Some(notice(action, self.now, lead));
+        self.notify_signal(notice(action, self.now, lead));
+    }
+
+    pub(super) fn notify_signal(&mut self, signal: Signal) {
+        self.notice = Some(signal);
         self.observe();
     }
 
