@@ -12,7 +12,7 @@ use std::time::Duration;
 use backon::{ExponentialBuilder, Retryable};
 use futures::stream::{FuturesUnordered, Stream, StreamExt, select};
 use tokio::sync::watch;
-use tokio::time::sleep_until;
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::admin::readiness::Readiness;
 use crate::clock::Clock;
@@ -25,9 +25,9 @@ use crate::interruption::machine::Machine;
 use crate::interruption::record::Status;
 use crate::interruption::{Effect, Input, NodeEvent, PatchAnswer};
 use crate::k8s::api::Api;
+use crate::k8s::events::PublishError;
 use crate::k8s::metered::metered;
 use crate::k8s::{events, watch as k8s_watch};
-
 use crate::metrics::{Metrics, NodeInfo};
 use crate::monitor::ImdsMonitor;
 use crate::signal::{Observation, SignalSource};
@@ -90,7 +90,7 @@ impl Agent {
         };
         let mut node_uid = String::new();
         loop {
-            let timeout = machine.next_timeout(self.clock.now().instant);
+            let due = machine.next_timeout(self.clock.now().instant);
             let input = tokio::select! {
                 () = &mut shutdown => break,
                 Some(answer) = calls.next() => match answer {
@@ -102,7 +102,7 @@ impl Agent {
                     self.readiness.imds_answered();
                     Input::Observed(observation)
                 }
-                () = sleep_until(timeout.unwrap_or(self.clock.now().instant)), if timeout.is_some() => Input::Timeout,
+                () = sleep_until(due.unwrap_or(self.clock.now().instant)), if due.is_some() => Input::Timeout,
             };
             if let Input::Node(node) = &input {
                 node_uid.clone_from(&node.uid);
@@ -126,7 +126,8 @@ impl Agent {
             imds: self.imds.clone(),
             metrics: self.metrics.clone(),
             node_name: self.config.node_name.clone(),
-            identified: false,
+            identity_due: Some(self.clock.now().instant),
+            quiet: false,
         };
         let next = |mut worker: Worker| async move { Some((worker.next().await, worker)) };
         futures::stream::unfold(worker, next).right_stream()
@@ -148,28 +149,45 @@ impl Agent {
     }
 }
 
+/// How long the identity may keep the one worker from its polls, and the pause before it is tried again.
+const IDENTITY_PATIENCE: Duration = Duration::from_secs(2);
+const IDENTITY_PAUSE: Duration = Duration::from_secs(30);
+
 /// Reads IMDS: signals above all, and the instance's identity once when there is nothing more urgent.
 struct Worker {
     monitor: ImdsMonitor,
     imds: imds::Client,
     metrics: Arc<Metrics>,
     node_name: String,
-    identified: bool,
+    /// None once it is known.
+    identity_due: Option<Instant>,
+    /// The last poll found nothing.
+    quiet: bool,
 }
 
 impl Worker {
     async fn next(&mut self) -> Observation {
-        let observation = self.monitor.next().await;
-        if !self.identified && observation.signals.is_empty() {
-            match self.imds.identity().await {
-                Ok(identity) => {
-                    self.identified = true;
-                    self.metrics.set_node_info(node_info(&self.node_name, identity));
-                }
-                Err(error) => tracing::debug!(%error, "the instance's identity is not known yet"),
-            }
+        // After the level of the poll before was handed over, so that nothing waits for names.
+        if self.quiet && self.identity_due.is_some_and(|due| Instant::now() >= due) {
+            self.identify().await;
         }
+        let observation = self.monitor.next().await;
+        self.quiet = observation.signals.is_empty();
         observation
+    }
+
+    async fn identify(&mut self) {
+        let reason = match timeout(IDENTITY_PATIENCE, self.imds.identity()).await {
+            Ok(Ok(identity)) => {
+                self.identity_due = None;
+                self.metrics.set_node_info(node_info(&self.node_name, identity));
+                return;
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "IMDS is too slow to ask for names now".to_owned(),
+        };
+        self.identity_due = Some(Instant::now() + IDENTITY_PAUSE);
+        tracing::debug!(reason, "the instance's identity is not known yet");
     }
 }
 
@@ -229,15 +247,15 @@ impl Shell {
         }
     }
 
-    /// Events are asked for until they are accepted: their names make a second one harmless.
+    /// Events are asked for until they are accepted or refused as such: their names make a second one harmless.
     fn publish(&self, event: &NodeEvent, node_uid: &str) -> impl Future<Output = Option<Input>> + Send + use<> {
         let (client, node) = (self.client.clone(), self.config.node_name.clone());
         let event = events::node_event(&node, node_uid, event, self.clock.now().wall, &node);
         let pauses =
-            ExponentialBuilder::default().with_jitter().with_max_delay(Duration::from_secs(10)).with_max_times(6);
+            ExponentialBuilder::default().with_jitter().with_max_delay(Duration::from_secs(10)).without_max_times();
         async move {
             let attempt = || events::publish(client.clone(), &event, EVENT_TIMEOUT);
-            if let Err(error) = attempt.retry(pauses).sleep(tokio::time::sleep).await {
+            if let Err(error) = attempt.retry(pauses).sleep(tokio::time::sleep).when(PublishError::is_transient).await {
                 tracing::warn!(%error, reason = event.reason, "an event could not be published");
             }
             None
@@ -267,4 +285,45 @@ fn rehearse(effect: Effect) -> Call {
         Effect::MarkDisruption(_) | Effect::Record(_) => None,
     };
     Box::pin(std::future::ready(answer))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use kube::client::Body;
+    use tokio::net::TcpListener;
+    use tokio::task::JoinSet;
+
+    use super::*;
+    use crate::sim::imds::{Fault, FaultKind, IdentitySpec, SimImds};
+
+    #[tokio::test(start_paused = true)]
+    async fn names_that_come_slowly_neither_hold_back_a_level_nor_blind_the_agent_for_long() {
+        let clock = Clock::anchored("2026-03-31T16:32:24Z".parse().unwrap());
+        let sim = SimImds::new(clock, IdentitySpec::default());
+        for path in ["/latest/dynamic/", "/latest/meta-data/instance-life-cycle", "/latest/meta-data/placement/"] {
+            sim.fault(Fault::new(FaultKind::Delay(Duration::from_millis(1900))).path(path));
+        }
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut config = Config::for_node("n1");
+        config.imds.endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let mut tasks = JoinSet::new();
+        tasks.spawn(sim.serve(listener));
+        let silent = tower::service_fn(|_: http::Request<Body>| {
+            std::future::pending::<Result<http::Response<Body>, Infallible>>()
+        });
+        let agent = Agent::new(config, kube::Client::new(silent, "default"), clock).unwrap();
+        let mut signals = pin!(agent.signals());
+        let mut last = Instant::now();
+        let mut gaps = Vec::new();
+        for _ in 0..40 {
+            signals.next().await.unwrap();
+            gaps.push(last.elapsed());
+            last = Instant::now();
+        }
+        assert!(gaps[0] < Duration::from_millis(100), "{gaps:?}");
+        let late = gaps.iter().filter(|gap| **gap > Duration::from_millis(1100)).count();
+        assert!(late <= 2 && gaps.iter().all(|gap| *gap < Duration::from_millis(2200)), "{gaps:?}");
+    }
 }

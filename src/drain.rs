@@ -88,15 +88,20 @@ impl Drain {
         drain
     }
 
-    /// Takes a deadline, or an earlier or more exact one.
+    /// Takes a deadline, or an earlier or more exact one. One that turns out to have passed already leaves the overdue
+    /// window; that its time has come is no news.
     pub fn set_deadline(&mut self, deadline: Option<Deadline>, now: Now) {
         let Some(mut deadline) = deadline else { return };
         if self.deadline.is_none() && deadline.instant <= now.instant {
             deadline.instant = now.instant + OVERDUE_WINDOW;
         }
-        let overdue = self.deadline.is_some() && deadline.instant <= now.instant;
-        if !overdue {
-            self.deadline = Some(deadline);
+        match self.deadline {
+            Some(known) if deadline.instant <= now.instant && known.wall <= deadline.wall => {}
+            Some(known) if deadline.instant <= now.instant => {
+                deadline.instant = known.instant.min(now.instant + OVERDUE_WINDOW);
+                self.deadline = Some(deadline);
+            }
+            _ => self.deadline = Some(deadline),
         }
     }
 
@@ -108,11 +113,12 @@ impl Drain {
         })
     }
 
-    /// A pod as the watch shows it; late arrivals are drained like the others.
+    /// A pod as the watch shows it; late arrivals are drained like the others. On a node that outlives its deadline there
+    /// is nothing more to do for a new pod, nor to hold against anybody.
     pub fn pod_seen(&mut self, pod: PodView, now: Now) {
         if let Some(tracked) = self.pods.get_mut(&pod.id) {
             tracked.seen(pod, now);
-        } else {
+        } else if !self.expired {
             self.pods.insert(pod.id.clone(), Tracked::new(pod, now));
         }
     }
@@ -188,7 +194,7 @@ impl Drain {
         self.hold_critical(now);
         let terms = self.terms();
         let mut due: Vec<&mut Tracked> = self.pods.values_mut().filter(|pod| pod.outcome.is_none()).collect();
-        due.sort_by_key(|pod| (pod.view.critical, pod.latest_start(terms), pod.view.id.uid.clone()));
+        due.sort_by(|a, b| a.urgency(terms).cmp(&b.urgency(terms)));
         for tracked in due {
             while let Some(action) = tracked.next_action(now.instant, terms) {
                 effects.push(effect(&tracked.view, action, now.instant, terms));
@@ -227,10 +233,9 @@ impl Drain {
     fn settle_unneeded(&mut self, now: Now) -> Vec<Effect> {
         let mut effects = Vec::new();
         for tracked in self.pods.values_mut().filter(|pod| pod.outcome.is_none()) {
-            let untouched = tracked.stopping.is_none();
             match tracked.view.skip() {
-                Some(pod::Skip::Finished) if !untouched => {}
-                Some(pod::Skip::Finished) if now.instant > self.started => {
+                // The object may stay behind a finalizer; nothing runs any more.
+                Some(pod::Skip::Finished) if tracked.stopping.is_some() || now.instant > self.started => {
                     self.last_end = now.instant;
                     let outcome = tracked.outcome_when_gone();
                     effects.push(end(tracked, outcome));

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::eviction::EvictionAnswer;
 use super::grace::{self, Correction, Stopping};
 use super::outcome::Outcome;
-use super::pod::PodView;
+use super::pod::{Deletion, PodView};
 use crate::clock::Now;
 use crate::config::OnBlockedEviction;
 
@@ -19,7 +19,13 @@ const MIN_CALL_TIMEOUT: Duration = Duration::from_millis(500);
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// A budget may be freed at any moment, so pauses stay short even late in the drain.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// How long a first eviction may go unanswered past the latest start before it is overtaken by a deletion.
+/// Past the latest start every pause costs grace.
+const LONGEST_LATE_PAUSE: Duration = Duration::from_secs(2);
+/// Whatever the pauses were, the last eviction is tried this long before the latest start, so that its answer is there
+/// when the pod is marked.
+const LAST_TRY_AHEAD: Duration = Duration::from_millis(1500);
+/// How long evictions that nobody refuses (no answer, throttling) may go on past the latest start before they are
+/// overtaken by a deletion.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(2);
 /// The condition `DisruptionTarget` is written this long before a forced deletion.
 const MARK_AHEAD: Duration = Duration::from_secs(1);
@@ -60,7 +66,8 @@ pub(super) struct Tracked {
     deleting: bool,
     first_try: Option<Instant>,
     next_try: Option<Instant>,
-    refusals: u32,
+    /// Tries that came to nothing.
+    tries: u32,
     asked: u32,
 }
 
@@ -69,7 +76,8 @@ impl Tracked {
         let stopping = view.deletion.map(|deletion| {
             // Seen for the first time with its stop under way: only the API server's clock tells when it began.
             let ends = now.instant_of(deletion.at);
-            Stopping { began: ends.checked_sub(deletion.grace).unwrap_or(ends), grace: deletion.grace, ends }
+            let grace = granted_by(deletion, &view);
+            Stopping { began: ends.checked_sub(grace).unwrap_or(ends), grace, ends }
         });
         // An agent before this one forced it; the pod itself is the record of that.
         let forcing = view.marked && stopping.is_some();
@@ -86,32 +94,15 @@ impl Tracked {
             deleting: false,
             first_try: None,
             next_try: None,
-            refusals: 0,
+            tries: 0,
             asked: 0,
         }
     }
 
     /// Takes over what the watch shows.
     pub(super) fn seen(&mut self, view: PodView, now: Now) {
-        // A grace of zero is the kubelet's own last word on a pod that has stopped; nobody was granted that.
-        if let Some(deletion) = view.deletion.filter(|deletion| !deletion.grace.is_zero()) {
-            match &mut self.stopping {
-                None => {
-                    self.stopping = Some(Stopping {
-                        began: now.instant,
-                        grace: deletion.grace,
-                        ends: now.instant + deletion.grace,
-                    });
-                }
-                // A grace of 0 is the kubelet removing the object after the last process ended: nobody was cut short.
-                Some(_) if deletion.grace.is_zero() => {}
-                Some(stopping) if deletion.grace < stopping.grace => {
-                    // The kubelet restarts the stop with the shorter grace, counted from now.
-                    stopping.grace = deletion.grace;
-                    stopping.ends = now.instant + deletion.grace;
-                }
-                Some(_) => {}
-            }
+        if let Some(grace) = view.deletion.map(|deletion| granted_by(deletion, &view)) {
+            self.stops_within(grace, now.instant);
         }
         self.view = view;
     }
@@ -119,6 +110,11 @@ impl Tracked {
     /// The latest start that still gives the pod its own grace.
     pub(super) fn latest_start(&self, terms: Terms) -> Option<Instant> {
         terms.limit.map(|limit| grace::latest_start(self.view.grace, limit))
+    }
+
+    /// What the order of stops follows: critical pods last, then the least slack, then anything that never changes.
+    pub(super) fn urgency(&self, terms: Terms) -> (bool, Option<Instant>, &str) {
+        (self.view.critical, self.latest_start(terms), &self.view.id.uid)
     }
 
     /// The grace that it got, if its stop was asked for.
@@ -134,13 +130,13 @@ impl Tracked {
 
     /// What to do now, if anything; [`Tracked::wake`] tells when to ask again.
     pub(super) fn next_action(&mut self, now: Instant, terms: Terms) -> Option<Action> {
-        if self.outcome.is_some() || self.held {
+        if self.outcome.is_some() {
             return None;
         }
         if let Some(stopping) = self.stopping {
             return self.correct(stopping, now, terms);
         }
-        if self.view.finished {
+        if self.held || self.view.finished {
             return None;
         }
         if self.force_due(now, terms) {
@@ -148,7 +144,9 @@ impl Tracked {
                 self.marked = true;
                 return Some(Action::Mark);
             }
-            if self.deleting || self.next_try.is_some_and(|at| now < at) {
+            // The pauses between evictions do not hold up the first deletion.
+            let pausing = self.forcing && self.next_try.is_some_and(|at| now < at);
+            if self.deleting || pausing {
                 return None;
             }
             self.deleting = true;
@@ -192,7 +190,10 @@ impl Tracked {
             return None;
         }
         let latest = self.latest_start(terms)?;
-        if self.refusals > 0 { Some(latest) } else { self.first_try.map(|tried| latest.max(tried + ANSWER_PATIENCE)) }
+        if self.refusal.is_some() {
+            return Some(latest);
+        }
+        self.first_try.map(|tried| latest.max(tried + ANSWER_PATIENCE))
     }
 
     fn force_due(&self, now: Instant, terms: Terms) -> bool {
@@ -210,7 +211,7 @@ impl Tracked {
 
     /// When [`Tracked::next_action`] has something new to say, if nothing else happens.
     pub(super) fn wake(&self, now: Instant, terms: Terms) -> Option<Instant> {
-        if self.outcome.is_some() || self.held {
+        if self.outcome.is_some() {
             return None;
         }
         if let Some(stopping) = self.stopping {
@@ -220,6 +221,9 @@ impl Tracked {
                 Correction::Shorten(_) => self.next_try,
                 Correction::None => None,
             };
+        }
+        if self.held {
+            return None;
         }
         let force = if self.deleting { None } else { self.force_at(terms) };
         let retry = if self.evicting || self.deleting { None } else { self.next_try };
@@ -236,6 +240,10 @@ impl Tracked {
     /// Takes over the answer to a deletion.
     pub(super) fn deleted(&mut self, answer: &EvictionAnswer, now: Instant, terms: Terms) {
         self.deleting = false;
+        if *answer == EvictionAnswer::Gone && self.stopping.is_none() {
+            // It went before the deletion came.
+            self.forcing = false;
+        }
         self.answered(answer, now, terms);
     }
 
@@ -245,15 +253,11 @@ impl Tracked {
             EvictionAnswer::Gone => {}
             EvictionAnswer::Throttled(after) => {
                 let pause = after.unwrap_or(Duration::from_secs(1)).min(LONGEST_PAUSE);
-                self.refused(pause, now, terms);
+                self.try_again(pause, now, terms);
             }
-            EvictionAnswer::Blocked(message) | EvictionAnswer::Refused(message) => {
-                self.refusal = Some(message.clone());
-                self.refused(self.pause(), now, terms);
-            }
-            EvictionAnswer::NamespaceTerminating | EvictionAnswer::Unknown(_) => {
-                self.refused(self.pause(), now, terms);
-            }
+            EvictionAnswer::Blocked(message) | EvictionAnswer::Refused(message) => self.refused(message, now, terms),
+            EvictionAnswer::NamespaceTerminating => self.refused("the namespace is being deleted", now, terms),
+            EvictionAnswer::Unknown(_) => self.try_again(self.pause(), now, terms),
         }
     }
 
@@ -261,6 +265,11 @@ impl Tracked {
         let grace = Duration::from_secs(u64::from(self.asked));
         self.next_try = None;
         self.refusal = None;
+        self.stops_within(grace, now);
+    }
+
+    /// Its stop is under way with this grace. A shorter one makes the kubelet start the stop anew, counted from now.
+    fn stops_within(&mut self, grace: Duration, now: Instant) {
         match &mut self.stopping {
             None => self.stopping = Some(Stopping { began: now, grace, ends: now + grace }),
             Some(stopping) if grace < stopping.grace => {
@@ -271,23 +280,28 @@ impl Tracked {
         }
     }
 
-    fn refused(&mut self, pause: Duration, now: Instant, terms: Terms) {
-        self.refusals += 1;
-        let retry = now + pause;
-        // Never sleep across the latest start: that is when a refusal stops counting.
-        self.next_try = Some(match self.latest_start(terms) {
-            Some(latest) if latest > now => retry.min(latest),
-            Some(_) => now + pause.min(FIRST_PAUSE),
-            None => retry,
-        });
-        if self.refusals == 1 && self.force_due(now, terms) {
-            self.next_try = None;
-        }
+    fn refused(&mut self, message: &str, now: Instant, terms: Terms) {
+        self.refusal = Some(message.to_owned());
+        self.try_again(self.pause(), now, terms);
     }
 
-    /// Grows by half with each refusal; spread by the pod's identity so that pods behind one budget do not ask in step.
+    fn try_again(&mut self, pause: Duration, now: Instant, terms: Terms) {
+        self.tries += 1;
+        let retry = now + pause;
+        self.next_try = Some(match self.latest_start(terms) {
+            // Never sleep across the latest start, when a refusal stops counting, nor across the last try before it.
+            Some(latest) if latest > now => {
+                let last_try = latest.checked_sub(LAST_TRY_AHEAD).filter(|at| *at > now);
+                retry.min(last_try.unwrap_or(latest))
+            }
+            Some(_) => now + pause.min(LONGEST_LATE_PAUSE),
+            None => retry,
+        });
+    }
+
+    /// Grows by half with each try; spread by the pod's identity so that pods behind one budget do not ask in step.
     fn pause(&self) -> Duration {
-        let grown = FIRST_PAUSE.mul_f64(1.5_f64.powi(i32::try_from(self.refusals).unwrap_or(32).min(32)));
+        let grown = FIRST_PAUSE.mul_f64(1.5_f64.powi(i32::try_from(self.tries).unwrap_or(32).min(32)));
         let spread =
             self.view.id.uid.bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into())) % 256;
         grown.min(LONGEST_PAUSE).mul_f64(0.8 + 0.4 * f64::from(spread) / 256.0)
@@ -312,6 +326,12 @@ impl Tracked {
             None => "waiting",
         }
     }
+}
+
+/// The grace that a deletion left the pod. Zero is the word of the kubelet (or of somebody's `--force`) that the object
+/// may go: nobody was granted that, and nobody can shorten it.
+fn granted_by(deletion: Deletion, view: &PodView) -> Duration {
+    if deletion.grace.is_zero() { view.grace } else { deletion.grace }
 }
 
 /// How long a call may take now: less than what is left.

@@ -26,6 +26,8 @@ const LONGEST_TIMEOUT: Duration = Duration::from_secs(16);
 /// The fence on its way.
 #[derive(Debug, Default)]
 pub struct Fencing {
+    /// Every part that the response asks for.
+    parts: Vec<Part>,
     /// Parts still to be set.
     wanted: Vec<Part>,
     /// The parts of the patch under way, and the Node it was made for.
@@ -37,7 +39,6 @@ pub struct Fencing {
     quick_retries: u32,
     retry_at: Option<Instant>,
     last_failure: Option<String>,
-    asked: bool,
     sent: bool,
     done: bool,
 }
@@ -45,7 +46,7 @@ pub struct Fencing {
 impl Fencing {
     /// A fence of `parts`, none of which has been tried.
     pub fn new(parts: &[Part]) -> Self {
-        Self { wanted: parts.to_vec(), asked: !parts.is_empty(), ..Self::default() }
+        Self { parts: parts.to_vec(), wanted: parts.to_vec(), ..Self::default() }
     }
 
     /// Every part is in place or was refused.
@@ -53,9 +54,10 @@ impl Fencing {
         self.done
     }
 
-    /// The node is fenced, as opposed to a response that asks for no fence.
+    /// The scheduler keeps off, as opposed to a response that asks for no fence and to one that was refused.
     pub fn is_set(&self) -> bool {
-        self.done && self.asked
+        let holds = |part: &Part| matches!(part, Part::Taint | Part::Unschedulable) && !self.refused.contains(part);
+        self.done && self.parts.iter().any(holds)
     }
 
     /// A patch was sent since the agent started; a fence that was found in place has been reported before.

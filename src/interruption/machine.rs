@@ -31,6 +31,10 @@ use crate::signal::{Action, Deadline, Kind, Observation, Signal};
 /// the node is taken for unmarked, since a late drain is worse than a notice counted twice.
 const NODE_PATIENCE: Duration = Duration::from_secs(2);
 
+/// How long a restarted agent waits for the platform before it drains by the annotation's deadline, which it can place by
+/// the guest's clock only.
+const PLATFORM_PATIENCE: Duration = Duration::from_secs(1);
+
 /// What is coming, and how far the response is.
 #[derive(Debug)]
 struct Interruption {
@@ -38,6 +42,9 @@ struct Interruption {
     read_at: Instant,
     first_seen: Now,
     boot_id: Option<String>,
+    /// Taken up from the annotation while it was still to come. The agent before may have died between the fence and the
+    /// Events; a second one of the same key does no harm.
+    retold: bool,
 }
 
 /// The decision maker of one agent.
@@ -51,6 +58,10 @@ pub struct Machine {
     pending: Option<Interruption>,
     fencing: Fencing,
     drain: Option<Drain>,
+    /// A resumed drain begins when the platform was heard, or at this time.
+    platform_awaited: Option<Instant>,
+    /// Events that wait for the own Node, which their names and their key depend on.
+    unpublished: Vec<NodeEvent>,
     /// Reasons of the Events that told the end of the drain; a late pod may add the second.
     ends_told: Vec<&'static str>,
 }
@@ -66,6 +77,8 @@ impl Machine {
             pending: None,
             fencing: Fencing::default(),
             drain: None,
+            platform_awaited: None,
+            unpublished: Vec::new(),
             ends_told: Vec::new(),
         }
     }
@@ -89,6 +102,7 @@ impl Machine {
             Input::Timeout => {}
         }
         self.advance(now, &mut effects);
+        self.hold_back_events(&mut effects);
         effects
     }
 
@@ -96,7 +110,7 @@ impl Machine {
     pub fn next_timeout(&self, now: Instant) -> Option<Instant> {
         let early = self.early.as_ref().map(|(_, read_at)| *read_at + NODE_PATIENCE);
         let drain = self.drain.as_ref().and_then(|drain| drain.next_timeout(now));
-        [early, self.fencing.retry_at(), drain].into_iter().flatten().min()
+        [early, self.fencing.retry_at(), self.platform_awaited, drain].into_iter().flatten().min()
     }
 
     /// A copy of the state for people and gauges.
@@ -117,6 +131,7 @@ impl Machine {
     }
 
     fn observed(&mut self, observation: Observation, now: Now, effects: &mut Vec<Effect>) {
+        self.platform_awaited = None;
         // A spot notice is not withdrawn in normal operation: an empty level after a notice is noise, not an all-clear.
         for signal in observation.signals {
             match &mut self.pending {
@@ -127,6 +142,11 @@ impl Machine {
                             drain.set_deadline(signal.deadline, now);
                         }
                     }
+                }
+                // The instance came back from its hibernation, and this is another matter.
+                Some(pending) if pending.signal.action == Action::Hibernate && signal.action != Action::Hibernate => {
+                    self.ends_told.clear();
+                    self.begin(signal, now.instant, now, effects);
                 }
                 Some(_) => {}
                 None if self.node.is_none() => {
@@ -147,7 +167,7 @@ impl Machine {
         }));
         self.fencing = Fencing::new(fence::parts(response));
         let boot_id = self.node.as_ref().and_then(|node| node.boot_id.clone());
-        self.pending = Some(Interruption { signal, read_at, first_seen: now, boot_id });
+        self.pending = Some(Interruption { signal, read_at, first_seen: now, boot_id, retold: false });
     }
 
     fn response(&self, kind: Kind) -> Response {
@@ -160,8 +180,10 @@ impl Machine {
 
     fn node_seen(&mut self, node: NodeView, now: Now, effects: &mut Vec<Effect>) {
         let first = self.node.is_none();
-        if first && self.pending.is_none() {
-            self.resume(&node, now, effects);
+        match &mut self.pending {
+            None if first => self.resume(&node, now, effects),
+            Some(pending) if first => pending.boot_id.clone_from(&node.boot_id),
+            _ => {}
         }
         self.node = Some(node);
     }
@@ -183,11 +205,13 @@ impl Machine {
         let deadline = state.deadline.map(|wall| Deadline { instant: now.instant_of(wall), wall });
         effects.push(Effect::Record(Record::Resumed { kind: state.kind, deadline }));
         self.fencing = Fencing::new(fence::parts(self.response(state.kind)));
+        self.platform_awaited = Some(now.instant + PLATFORM_PATIENCE);
         self.pending = Some(Interruption {
             signal: Signal { kind: state.kind, id: state.id, action: state.action, deadline },
             read_at: now.instant,
             first_seen: Now { instant: now.instant, wall: state.first_seen },
             boot_id: state.boot_id,
+            retold: deadline.is_none_or(|deadline| deadline.instant > now.instant),
         });
     }
 
@@ -217,9 +241,14 @@ impl Machine {
     /// Everything that has become due, whatever the input was.
     fn advance(&mut self, now: Now, effects: &mut Vec<Effect>) {
         self.take_up_early(now, effects);
+        self.platform_awaited.take_if(|until| now.instant >= *until);
         let Some(pending) = &self.pending else { return };
         let announcement = self.announcement(pending);
-        let fresh = effects.iter().any(|effect| matches!(effect, Effect::Record(Record::NoticeSeen { .. })));
+        let fresh = effects.iter().any(|effect| match effect {
+            Effect::Record(Record::NoticeSeen { .. }) => true,
+            Effect::Record(Record::Resumed { .. }) => pending.retold,
+            _ => false,
+        });
         self.advance_fence(now, effects);
         self.start_drain(now, effects);
         if let Some(drain) = &mut self.drain {
@@ -269,22 +298,33 @@ impl Machine {
     }
 
     fn announce_fence(&self, now: Now, effects: &mut Vec<Effect>) {
-        let Some(pending) = self.pending.as_ref().filter(|_| self.fencing.is_done() && self.fencing.was_sent()) else {
-            return;
-        };
+        let Some(pending) = self.pending.as_ref().filter(|_| self.fencing.is_done()) else { return };
         let refused = self.fencing.refused();
+        if !self.fencing.is_set() {
+            if !refused.is_empty() {
+                let reason = format!("the API server refuses every mark: {}", refused.join(", "));
+                effects.push(Effect::Record(Record::FenceFailed { reason }));
+            }
+            return;
+        }
+        if !self.fencing.was_sent() && !pending.retold {
+            return;
+        }
         let note = if refused.is_empty() {
             "no new pods are scheduled here".to_owned()
         } else {
             format!("the API server refused: {}", refused.join(", "))
         };
         effects.push(Effect::Publish(self.event("Fenced", note, !refused.is_empty())));
-        effects.push(Effect::Record(Record::Fenced { after: now.instant - pending.read_at, refused }));
+        if self.fencing.was_sent() {
+            effects.push(Effect::Record(Record::Fenced { after: now.instant - pending.read_at, refused }));
+        }
     }
 
     fn start_drain(&mut self, now: Now, effects: &mut Vec<Effect>) {
         let (Some(pending), Some(pods)) = (&self.pending, &self.pods) else { return };
-        if self.drain.is_some() || self.response(pending.signal.kind) < Response::Drain {
+        let waiting = self.platform_awaited.is_some();
+        if self.drain.is_some() || waiting || self.response(pending.signal.kind) < Response::Drain {
             return;
         }
         if pending.signal.action == Action::Hibernate {
@@ -331,13 +371,34 @@ impl Machine {
         self.event(pending.signal.kind.event_reason(), note, true)
     }
 
-    /// One announcement has one Event per reason: its key is the same in every agent that ever sees the announcement.
     fn event(&self, reason: &'static str, note: String, warning: bool) -> NodeEvent {
+        NodeEvent { key: self.event_key(reason), reason, note, warning }
+    }
+
+    /// One announcement has one Event per reason: its key is the same in every agent that ever sees the announcement.
+    fn event_key(&self, reason: &str) -> String {
         let (id, boot) = self
             .pending
             .as_ref()
             .map_or(("", ""), |pending| (pending.signal.id.as_str(), pending.boot_id.as_deref().unwrap_or("")));
-        NodeEvent { key: format!("{id}/{boot}/{reason}"), reason, note, warning }
+        format!("{id}/{boot}/{reason}")
+    }
+
+    /// Until the own Node was read its Events have neither a place nor their right key.
+    fn hold_back_events(&mut self, effects: &mut Vec<Effect>) {
+        if self.node.is_some() {
+            let held = std::mem::take(&mut self.unpublished);
+            effects.extend(
+                held.into_iter().map(|event| Effect::Publish(NodeEvent { key: self.event_key(event.reason), ..event })),
+            );
+            return;
+        }
+        for effect in std::mem::take(effects) {
+            match effect {
+                Effect::Publish(event) => self.unpublished.push(event),
+                other => effects.push(other),
+            }
+        }
     }
 }
 
@@ -350,12 +411,17 @@ fn earlier_or_same(old: Option<Deadline>, new: Option<Deadline>) -> bool {
     }
 }
 
-/// The annotation to write. One that an earlier attempt left (its answer was lost) already says what is ours.
+/// The annotation to write. One that an earlier attempt left (its answer was lost) already says what is ours; it is not
+/// written again when the deadline moves, since a time that slides would cost a PATCH per poll and a restarted agent asks
+/// the platform first. What an annotation of another announcement says to be ours stays ours.
 fn state(pending: &Interruption, node: &NodeView, response: Response, taint: &serde_json::Value) -> State {
     let written = fence::state_text(node).and_then(|text| State::parse(text).ok());
-    if let Some(state) = written.filter(|state| state.id == pending.signal.id && state.boot_id == pending.boot_id) {
-        return state;
-    }
+    let marks = fence::marks(node, fence::parts(response), taint);
+    let marks = match written {
+        Some(state) if state.id == pending.signal.id && state.boot_id == pending.boot_id => return state,
+        Some(state) => marks.with(state.marks),
+        None => marks,
+    };
     State {
         version: VERSION,
         kind: pending.signal.kind,
@@ -364,6 +430,6 @@ fn state(pending: &Interruption, node: &NodeView, response: Response, taint: &se
         deadline: pending.signal.deadline.map(|deadline| deadline.wall),
         first_seen: pending.first_seen.wall,
         boot_id: pending.boot_id.clone(),
-        marks: fence::marks(node, fence::parts(response), taint),
+        marks,
     }
 }

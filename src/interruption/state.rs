@@ -50,6 +50,18 @@ pub struct Marks {
     pub load_balancer_label: bool,
 }
 
+impl Marks {
+    /// Ours according to either.
+    #[must_use]
+    pub fn with(self, other: Self) -> Self {
+        Self {
+            taint: self.taint || other.taint,
+            unschedulable: self.unschedulable || other.unschedulable,
+            load_balancer_label: self.load_balancer_label || other.load_balancer_label,
+        }
+    }
+}
+
 /// Why an annotation cannot be used.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum StateError {

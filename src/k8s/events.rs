@@ -47,6 +47,11 @@ impl PublishError {
             Self::TimedOut(_) => None,
         }
     }
+
+    /// Whether asking again can help: not after a refusal of the Event as such (missing right, invalid field).
+    pub fn is_transient(&self) -> bool {
+        self.code().is_none_or(|code| matches!(code, 401 | 408 | 429) || code >= 500)
+    }
 }
 
 /// The Event that tells `event` of the Node. `instance` names the reporting agent: its pod or, failing that, its node.
@@ -226,6 +231,16 @@ mod tests {
         let (client, _) = client(403, status(403, "Forbidden"));
         let error = publish(client, &built(&event()), Duration::from_secs(5)).await.unwrap_err();
         assert_eq!(error.code(), Some(403));
+    }
+
+    #[tokio::test]
+    async fn only_a_refusal_of_the_event_itself_is_final() {
+        for (code, transient) in [(401, true), (403, false), (404, false), (422, false), (429, true), (503, true)] {
+            let (client, _) = client(code, status(code, "X"));
+            let error = publish(client, &built(&event()), Duration::from_secs(5)).await.unwrap_err();
+            assert_eq!(error.is_transient(), transient, "{code}");
+        }
+        assert!(PublishError::TimedOut(Duration::from_secs(1)).is_transient());
     }
 
     #[tokio::test(start_paused = true)]

@@ -6,17 +6,21 @@
 //! its cache.
 
 use std::fmt::Debug;
+use std::sync::Arc;
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use futures::{Stream, StreamExt};
+use kube::client::Body;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use super::attributes::Attributes;
 use super::wire::{WireNode, WirePod};
 use crate::interruption::Input;
 
@@ -37,7 +41,7 @@ pub fn node(client: Client, name: &str) -> impl Stream<Item = WatchItem> + Send 
     let config = watcher::Config::default().fields(&format!("metadata.name={name}")).any_semantic();
     let name = name.to_owned();
     let mut found = false;
-    kept::<WireNode>(Api::all(client), config).filter_map(move |event| {
+    kept::<WireNode>(Api::all(paced(client)), config).filter_map(move |event| {
         let item = match event {
             Ok(Event::Apply(node) | Event::InitApply(node)) => {
                 found = true;
@@ -61,7 +65,7 @@ pub fn node(client: Client, name: &str) -> impl Stream<Item = WatchItem> + Send 
 pub fn pods(client: Client, name: &str) -> impl Stream<Item = WatchItem> + Send + use<> {
     let config = watcher::Config::default().fields(&format!("spec.nodeName={name}")).any_semantic();
     let mut listed = Vec::new();
-    kept::<WirePod>(Api::all(client), config).filter_map(move |event| {
+    kept::<WirePod>(Api::all(paced(client)), config).filter_map(move |event| {
         let item = match event {
             Ok(Event::Init) => {
                 listed.clear();
@@ -86,6 +90,30 @@ where
 {
     watcher(api, config).backoff(Reopen::new())
 }
+
+/// A client that opens one watch per [`SHORTEST_WATCH`] at most. A watch that ends is no failure to the watcher: it opens
+/// the next one at once, and a proxy that ends each at once would be asked without a pause.
+fn paced(client: Client) -> Client {
+    let namespace = client.default_namespace().to_owned();
+    let next_watch = Arc::new(Mutex::new(None::<Instant>));
+    let service = tower::service_fn(move |request: http::Request<Body>| {
+        let (client, next_watch) = (client.clone(), next_watch.clone());
+        async move {
+            if Attributes::of(request.method(), request.uri()).verb == "watch" {
+                let now = Instant::now();
+                let mut next = next_watch.lock().await;
+                let start = next.map_or(now, |next| next.max(now));
+                *next = Some(start + SHORTEST_WATCH);
+                tokio::time::sleep_until(start).await;
+            }
+            client.send(request).await
+        }
+    });
+    Client::new(service, namespace)
+}
+
+/// Watches live for minutes.
+const SHORTEST_WATCH: Duration = Duration::from_secs(1);
 
 /// A watch that worked for this long starts over with short pauses.
 const CALM: Duration = Duration::from_secs(30);
@@ -132,19 +160,17 @@ impl Backoff for Reopen {
 mod tests {
     use std::convert::Infallible;
     use std::pin::pin;
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
-
-    use kube::client::Body;
 
     use super::*;
 
-    /// A client whose API server answers every request with `code` and `body`, and the number of requests.
-    fn client(code: u16, body: &'static str) -> (Client, Arc<AtomicUsize>) {
+    /// A client whose API server answers lists like this and ends every watch at once, and the number of requests.
+    fn client(code: u16, list: &'static str) -> (Client, Arc<AtomicUsize>) {
         let asked = Arc::new(AtomicUsize::new(0));
         let count = asked.clone();
-        let service = tower::service_fn(move |_: http::Request<Body>| {
+        let service = tower::service_fn(move |request: http::Request<Body>| {
             count.fetch_add(1, Ordering::Relaxed);
+            let body = if request.uri().to_string().contains("watch=true") { "" } else { list };
             let answer = http::Response::builder().status(code).body(Body::from(body.as_bytes().to_vec()));
             std::future::ready(Ok::<_, Infallible>(answer.unwrap()))
         });
@@ -163,6 +189,15 @@ mod tests {
         follow(client, Duration::from_secs(60)).await;
         let asked = asked.load(Ordering::Relaxed);
         assert!((12..=30).contains(&asked), "{asked} requests in a minute");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn watches_that_end_at_once_are_not_opened_without_a_pause() {
+        let list = r#"{"kind":"PodList","apiVersion":"v1","metadata":{"resourceVersion":"1"},"items":[]}"#;
+        let (client, asked) = client(200, list);
+        follow(client, Duration::from_secs(60)).await;
+        let asked = asked.load(Ordering::Relaxed);
+        assert!((55..=65).contains(&asked), "{asked} requests in a minute");
     }
 
     #[tokio::test(start_paused = true)]

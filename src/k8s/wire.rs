@@ -60,9 +60,10 @@ impl RawMeta {
             .any(|owner| owner.api_version == api_version && owner.kind == kind && (owner.controller || kind == "Node"))
     }
 
-    fn deletion(&self) -> Option<Deletion> {
-        let grace = u64::try_from(self.deletion_grace_period_seconds.unwrap_or(0)).unwrap_or(0);
-        self.deletion_timestamp.map(|at| Deletion { at, grace: Duration::from_secs(grace) })
+    /// A deletion that does not tell its grace is taken for one with the pod's `own`.
+    fn deletion(&self, own: Duration) -> Option<Deletion> {
+        let told = self.deletion_grace_period_seconds.and_then(|seconds| u64::try_from(seconds).ok());
+        self.deletion_timestamp.map(|at| Deletion { at, grace: told.map_or(own, Duration::from_secs) })
     }
 }
 
@@ -115,14 +116,15 @@ impl From<RawPod> for WirePod {
     fn from(raw: RawPod) -> Self {
         let seconds = raw.spec.termination_grace_period_seconds.and_then(|seconds| u64::try_from(seconds).ok());
         let annotated = |key: &str| raw.metadata.annotations.as_ref().is_some_and(|map| map.contains_key(key));
+        let grace = seconds.map_or(DEFAULT_GRACE, Duration::from_secs);
         let view = PodView {
-            grace: seconds.map_or(DEFAULT_GRACE, Duration::from_secs),
+            grace,
             finished: matches!(raw.status.phase.as_deref(), Some("Succeeded" | "Failed")),
             daemon_set: raw.metadata.owned_by("apps/v1", "DaemonSet"),
             mirror: annotated(MIRROR) || raw.metadata.owned_by("v1", "Node"),
             critical: raw.spec.priority_class_name.as_deref().is_some_and(|name| CRITICAL.contains(&name)),
             marked: raw.status.conditions.iter().any(RawCondition::is_our_mark),
-            deletion: raw.metadata.deletion(),
+            deletion: raw.metadata.deletion(grace),
             id: PodRef {
                 namespace: raw.metadata.namespace.clone(),
                 name: raw.metadata.name.clone(),
@@ -243,6 +245,17 @@ mod tests {
     #[case::given(json!({"terminationGracePeriodSeconds": 90}), 90)]
     fn the_grace_is_the_pods_own_or_the_default(#[case] spec: Value, #[case] seconds: u64) {
         assert_eq!(pod(json!({ "spec": spec })).grace, Duration::from_secs(seconds));
+    }
+
+    #[rstest]
+    #[case::told(json!({"deletionGracePeriodSeconds": 7}), 7)]
+    #[case::last_word(json!({"deletionGracePeriodSeconds": 0}), 0)]
+    #[case::not_told(json!({}), 90)]
+    #[case::negative(json!({"deletionGracePeriodSeconds": -1}), 90)]
+    fn a_deletion_without_a_grace_has_the_pods_own(#[case] mut metadata: Value, #[case] seconds: u64) {
+        metadata["deletionTimestamp"] = json!("2026-03-31T16:34:24Z");
+        let view = pod(json!({"metadata": metadata, "spec": {"terminationGracePeriodSeconds": 90}}));
+        assert_eq!(view.deletion.unwrap().grace, Duration::from_secs(seconds));
     }
 
     #[rstest]

@@ -61,16 +61,14 @@ impl DrainMetrics {
         self.evictions.get_or_create(&ResultLabel { result }).inc();
     }
 
-    /// Counts what concerns the drain.
-    ///
-    /// A pod that is left alone is counted when the drain begins, every other one when its drain ends: the counters move
-    /// while the drain runs, and no pod is counted twice.
+    /// Counts what concerns the drain: each pod when its drain ends, which for a pod that is left alone is at once.
     pub fn record(&self, record: &Record) {
         match record {
-            Record::DrainStarted { skipped, .. } => self.count(Outcome::Skipped, *skipped as u64),
-            Record::PodEnded { outcome, .. } if *outcome != Outcome::Skipped => self.count(*outcome, 1),
+            Record::PodEnded { outcome, .. } => {
+                self.pods.get_or_create(&OutcomeLabel { outcome: outcome.as_str() }).inc();
+            }
             Record::DrainFinished { took, .. } => self.duration.observe(took.as_secs_f64()),
-            Record::PodEnded { .. }
+            Record::DrainStarted { .. }
             | Record::NoticeSeen { .. }
             | Record::Resumed { .. }
             | Record::StateUnreadable { .. }
@@ -80,9 +78,5 @@ impl DrainMetrics {
             | Record::StopAccepted { .. }
             | Record::NotDrained { .. } => {}
         }
-    }
-
-    fn count(&self, outcome: Outcome, by: u64) {
-        self.pods.get_or_create(&OutcomeLabel { outcome: outcome.as_str() }).inc_by(by);
     }
 }

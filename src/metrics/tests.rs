@@ -198,7 +198,7 @@ fn records_move_the_counters_that_they_are_about() {
         ("spotwarden_notice_to_fence_seconds_bucket{le=\"0.05\"}", 1.0),
         ("spotwarden_drained_pods_total{outcome=\"graceful\"}", 1.0),
         ("spotwarden_drained_pods_total{outcome=\"forced\"}", 1.0),
-        ("spotwarden_drained_pods_total{outcome=\"skipped\"}", 3.0),
+        ("spotwarden_drained_pods_total{outcome=\"skipped\"}", 1.0),
         ("spotwarden_drain_duration_seconds_bucket{le=\"30.0\"}", 0.0),
         ("spotwarden_drain_duration_seconds_bucket{le=\"60.0\"}", 1.0),
         ("spotwarden_eviction_requests_total{result=\"blocked\"}", 1.0),

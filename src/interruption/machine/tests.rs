@@ -7,6 +7,7 @@ use rstest::rstest;
 
 use super::world::{Behaviour, World, notice, pod, secs, stops_after};
 use crate::config::{Config, OnBlockedEviction, Response};
+use crate::drain::eviction::EvictionAnswer;
 use crate::drain::pod::Deletion;
 use crate::interruption::record::Record;
 use crate::interruption::state::{ANNOTATION, State};
@@ -412,6 +413,19 @@ async fn the_earlier_deadline_wins_and_a_later_one_is_ignored() {
     assert_eq!(world.records().iter().filter(|record| matches!(record, Record::NoticeSeen { .. })).count(), 1);
 }
 
+#[tokio::test]
+async fn a_deadline_that_moves_past_a_latest_start_is_acted_on_at_once() {
+    let mut world = world();
+    world.add_pod(pod("web", 30), blocked(25, 1000));
+    world.boot();
+    world.notify(Action::Terminate, secs(120));
+    world.run_until(secs(50));
+    let signal = notice(Action::Terminate, world.start, secs(80));
+    world.feed(Input::Observed(Observation { kind: Kind::SpotInterruption, signals: vec![signal] }));
+    assert_eq!(world.deletions().len(), 1);
+    assert_eq!(world.deletions()[0].1.grace_seconds, 27);
+}
+
 #[rstest]
 #[case::observe(Response::Observe, false, None)]
 #[case::taint(Response::Taint, false, Some("PreferNoSchedule"))]
@@ -455,6 +469,283 @@ async fn a_notice_waits_briefly_for_the_node_to_tell_whether_it_is_news() {
     world.run_until(secs(1));
     world.boot();
     assert!(matches!(world.sent[0].effect, Effect::PatchNode { .. }));
+}
+
+#[tokio::test]
+async fn a_budget_that_frees_just_before_the_latest_start_is_still_asked() {
+    let mut world = world();
+    let names: Vec<String> = (0..20).map(|index| format!("web-{index}")).collect();
+    for name in &names {
+        world.add_pod(pod(name, 30), blocked(2, 85));
+    }
+    world.boot();
+    world.notify(Action::Terminate, secs(120));
+    world.run_until(secs(121));
+    assert!(world.deletions().is_empty(), "{:?}", world.deletions());
+    assert!(names.iter().all(|name| world.outcome(name) == "graceful"));
+}
+
+#[tokio::test]
+async fn throttling_is_no_refusal_even_past_the_latest_start() {
+    let mut world = world();
+    world.add_pod(pod("slow", 300), Behaviour { stops_after: None, blocked_until: Duration::ZERO });
+    world.canned.push_back(EvictionAnswer::Throttled(Some(secs(1))));
+    world.boot();
+    world.notify(Action::Terminate, secs(120));
+    world.run_until(secs(121));
+    let times: Vec<Duration> = world.evictions().iter().map(|(at, _)| *at).collect();
+    assert_eq!(times, [secs(0), secs(1)], "as the server asked");
+    assert!(world.deletions().is_empty(), "{:?}", world.deletions());
+    assert_eq!(world.outcome("slow"), "shortened");
+}
+
+#[tokio::test]
+async fn a_budget_that_refuses_past_the_latest_start_is_overridden_at_once() {
+    let mut world = world();
+    world.add_pod(pod("slow", 300), blocked(400, 1000));
+    world.boot();
+    world.notify(Action::Terminate, secs(120));
+    assert_eq!(world.deletions().len(), 1);
+    world.run_until(secs(121));
+    assert_eq!(world.outcome("slow"), "forced");
+}
+
+#[tokio::test]
+async fn an_api_server_that_is_gone_past_the_latest_start_is_asked_with_growing_pauses() {
+    let mut world = world();
+    world.add_pod(pod("slow", 300), Behaviour { stops_after: None, blocked_until: Duration::ZERO });
+    world.pods_down_until = secs(60);
+    world.boot();
+    world.notify(Action::Terminate, secs(120));
+    world.run_until(secs(121));
+    let asked = world.evictions().len() + world.deletions().len();
+    assert!((30..=45).contains(&asked), "{asked} requests for one pod in a minute");
+    assert_ne!(world.outcome("slow"), "unfinished");
+}
+
+#[tokio::test]
+async fn a_namespace_that_goes_away_is_waited_for_until_the_latest_start() {
+    let mut world = world();
+    world.add_pod(pod("web", 30), stops_after(2));
+    world.canned = vec![EvictionAnswer::NamespaceTerminating; 1000].into();
+    world.boot();
+    world.notify(Action::Terminate, secs(120));
+    world.run_until(secs(121));
+    let times: Vec<Duration> = world.deletions().iter().map(|(at, _)| *at).collect();
+    assert_eq!(times, [secs(87)]);
+    assert_eq!(world.outcome("web"), "forced");
+}
+
+#[tokio::test]
+async fn contention_on_a_budget_is_asked_again() {
+    let mut world = world();
+    world.add_pod(pod("web", 30), stops_after(2));
+    world.canned.push_back(EvictionAnswer::Unknown("the object has been modified".into()));
+    world.boot();
+    world.notify(Action::Terminate, secs(120));
+    world.run_until(secs(121));
+    assert_eq!((world.evictions().len(), world.outcome("web")), (2, "graceful"));
+}
+
+#[tokio::test]
+async fn an_eviction_that_may_not_be_made_is_forced_at_the_latest_start() {
+    let mut world = world();
+    world.add_pod(pod("web", 30), stops_after(2));
+    world.canned = vec![EvictionAnswer::Refused("403 no".into()); 1000].into();
+    world.boot();
+    world.notify(Action::Terminate, secs(120));
+    world.run_until(secs(121));
+    assert_eq!((world.deletions()[0].0, world.outcome("web")), (secs(87), "forced"));
+}
+
+#[tokio::test]
+async fn a_deletion_that_finds_the_pod_gone_forced_nothing() {
+    let mut world = world();
+    world.add_pod(pod("web", 30), blocked(2, 1000));
+    world.boot();
+    world.notify(Action::Terminate, secs(120));
+    world.run_until(secs(86));
+    world.pods_vanish_unseen();
+    world.run_until(secs(121));
+    assert_eq!((world.deletions().len(), world.outcome("web")), (1, "graceful"));
+}
+
+#[tokio::test]
+async fn another_actors_long_stop_of_a_critical_pod_is_shortened_although_others_are_left() {
+    let mut world = world();
+    let mut dns = pod("dns", 30);
+    dns.critical = true;
+    dns.deletion = Some(Deletion { at: world.now.wall_of(world.now.instant + secs(300)), grace: secs(300) });
+    world.add_pod(dns, Behaviour { stops_after: None, blocked_until: Duration::ZERO });
+    world.add_pod(pod("web", 30), stops_after(20));
+    world.boot();
+    world.notify(Action::Terminate, secs(120));
+    let graces: Vec<u32> = world.deletions().iter().map(|(_, stop)| stop.grace_seconds).collect();
+    assert_eq!(graces, [117]);
+}
+
+#[tokio::test]
+async fn pods_that_appear_after_the_deadline_are_nobodys_failure() {
+    let mut world = world();
+    world.boot();
+    world.notify(Action::Terminate, secs(60));
+    world.run_until(secs(100));
+    let slack = world.machine.status().slack_seconds;
+    for index in 0..50 {
+        world.feed(Input::Pod(pod(&format!("survivor-{index}"), 30)));
+    }
+    assert_eq!(world.outcome("survivor-0"), "none");
+    assert_eq!((world.machine.status().slack_seconds, world.machine.status().pods.len()), (slack, 0));
+}
+
+#[tokio::test]
+async fn a_pod_that_ended_behind_a_finalizer_is_not_unfinished() {
+    let mut world = world();
+    world.add_pod(pod("job", 30), stops_after(2));
+    world.boot();
+    world.notify(Action::Terminate, secs(120));
+    world.run_until(secs(2));
+    world.finish_all_behind_finalizers();
+    world.run_until(secs(121));
+    assert_eq!((world.outcome("job"), world.deletions().len()), ("graceful", 0));
+    assert!((world.machine.status().slack_seconds.unwrap() - 118.0).abs() < 0.01);
+}
+
+#[tokio::test]
+async fn an_object_in_its_last_deletion_is_left_to_go() {
+    let mut world = world();
+    let mut view = pod("web", 30);
+    view.deletion = Some(Deletion { at: world.now.wall, grace: Duration::ZERO });
+    world.add_pod(view.clone(), stops_after(2));
+    world.boot();
+    world.notify(Action::Terminate, secs(120));
+    world.run_until(secs(1));
+    assert!(world.evictions().is_empty() && world.deletions().is_empty());
+    world.feed(Input::PodGone(view.id));
+    assert_eq!(world.outcome("web"), "graceful");
+}
+
+#[tokio::test]
+async fn events_wait_until_the_node_that_they_are_about_is_known() {
+    let mut world = world();
+    world.notify(Action::Terminate, secs(120));
+    world.run_until(secs(5));
+    assert!(world.records().iter().any(|record| matches!(record, Record::NoticeSeen { .. })), "patience has an end");
+    assert!(world.events().is_empty(), "{:?}", world.events());
+    world.boot();
+    let reasons: Vec<&str> = world.events().iter().map(|event| event.reason).collect();
+    assert_eq!(reasons, ["SpotInterruption", "Fenced", "DrainStarted"]);
+    assert!(world.events().iter().all(|event| event.key.contains("/boot-1/")), "{:?}", world.events());
+}
+
+#[tokio::test]
+async fn a_restart_with_the_api_server_away_does_not_forget_what_is_ours() {
+    let mut world = world();
+    world.add_pod(pod("web", 30), stops_after(40));
+    world.boot();
+    world.notify(Action::Terminate, secs(120));
+    let before = world.node.clone();
+    world.machine = super::Machine::new(std::sync::Arc::new(config()));
+    world.observe();
+    world.run_until(secs(10));
+    world.boot();
+    world.run_until(secs(20));
+    assert_eq!(world.node, before);
+}
+
+#[tokio::test]
+async fn marks_that_outlived_a_reboot_stay_ours() {
+    let mut world = world();
+    world.boot();
+    world.notify(Action::Stop, secs(120));
+    world.run_until(secs(121));
+    world.node.boot_id = Some("boot-2".into());
+    world.machine = super::Machine::new(std::sync::Arc::new(config()));
+    world.boot();
+    assert!(world.machine.status().pending.is_none(), "the notice was about the earlier life");
+    world.notify(Action::Stop, secs(120));
+    let state = State::parse(&world.node.annotations.as_ref().unwrap()[ANNOTATION]).unwrap();
+    assert_eq!(state.boot_id.as_deref(), Some("boot-2"));
+    assert!(state.marks.taint && state.marks.unschedulable && state.marks.load_balancer_label, "{:?}", state.marks);
+}
+
+#[tokio::test]
+async fn a_hibernation_does_not_hide_a_later_termination() {
+    let mut world = world();
+    world.add_pod(pod("web", 30), stops_after(2));
+    world.boot();
+    world.notify(Action::Hibernate, Duration::ZERO);
+    world.run_until(secs(600));
+    world.notify(Action::Terminate, secs(120));
+    world.run_until(secs(721));
+    assert_eq!(world.outcome("web"), "graceful");
+    let state = State::parse(&world.node.annotations.as_ref().unwrap()[ANNOTATION]).unwrap();
+    assert_eq!(state.action, Action::Terminate);
+    assert!(state.marks.taint && state.marks.unschedulable && state.marks.load_balancer_label, "{:?}", state.marks);
+}
+
+#[tokio::test]
+async fn a_restarted_agent_tells_again_what_the_one_before_may_not_have_got_out() {
+    let mut world = world();
+    world.boot();
+    world.notify(Action::Terminate, secs(120));
+    let told = world.events().len();
+    world.run_until(secs(1));
+    world.restart();
+    let (first, second) = (&world.events()[..told], &world.events()[told..]);
+    for event in first {
+        assert!(second.iter().any(|again| again.key == event.key), "{}: the same key, so the same Event", event.reason);
+    }
+    world.run_until(secs(130));
+    let told = world.events().len();
+    world.restart();
+    let told_late: Vec<&str> = world.events()[told..].iter().map(|event| event.reason).collect();
+    assert!(!told_late.contains(&"SpotInterruption"), "past the time it is no news: {told_late:?}");
+}
+
+#[tokio::test]
+async fn a_node_of_which_every_mark_was_refused_is_not_fenced() {
+    let mut world = world();
+    world.denied_path = Some("/");
+    world.boot();
+    world.notify(Action::Terminate, secs(120));
+    assert!(!world.machine.status().fenced);
+    assert!(world.events().iter().all(|event| event.reason != "Fenced"), "{:?}", world.events());
+}
+
+#[rstest]
+#[case::ahead(300)]
+#[case::behind(-300)]
+#[tokio::test]
+async fn a_restart_on_a_wrong_clock_takes_the_deadline_from_the_platform(#[case] skew: i64) {
+    let mut world = world();
+    let shift = jiff::SignedDuration::from_secs(skew);
+    world.now.wall = world.now.wall.checked_add(shift).unwrap();
+    world.boot();
+    let mut signal = notice(Action::Terminate, world.now, secs(120));
+    signal.deadline.as_mut().unwrap().wall = world.start.plus(secs(120)).wall;
+    world.notify_signal(signal);
+    world.run_until(secs(20));
+    world.add_pod(pod("late", 300), Behaviour { stops_after: None, blocked_until: Duration::ZERO });
+    world.restart();
+    world.run_until(secs(22));
+    let graces: Vec<u32> = world.evictions().iter().map(|(_, stop)| stop.grace_seconds).collect();
+    assert_eq!(graces, [97]);
+    assert!(world.deletions().is_empty(), "{:?}", world.deletions());
+}
+
+#[tokio::test]
+async fn an_earlier_time_that_has_passed_already_leaves_the_overdue_window() {
+    let mut world = world();
+    world.add_pod(pod("slow", 300), Behaviour { stops_after: None, blocked_until: Duration::ZERO });
+    world.boot();
+    world.notify(Action::Terminate, secs(600));
+    world.run_until(secs(50));
+    let signal = notice(Action::Terminate, world.start, secs(40));
+    world.feed(Input::Observed(Observation { kind: Kind::SpotInterruption, signals: vec![signal] }));
+    world.run_until(secs(100));
+    assert_eq!(world.outcome("slow"), "shortened");
+    assert!(world.machine.status().drained);
 }
 
 #[derive(Clone, Debug)]

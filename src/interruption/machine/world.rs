@@ -1,7 +1,7 @@
 //! A world small enough to be pure: pods that stop, budgets that refuse, a node that takes patches. It drives the machine
 //! through whole interruptions in microseconds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,6 +57,10 @@ pub(super) struct World {
     pub(super) denied_path: Option<&'static str>,
     /// Node patches are not answered before this time.
     pub(super) api_down_until: Duration,
+    /// Evictions and deletions are not answered before this time.
+    pub(super) pods_down_until: Duration,
+    /// Answers that the next evictions get instead of what the world would say.
+    pub(super) canned: VecDeque<EvictionAnswer>,
     config: Arc<Config>,
     pods: BTreeMap<PodRef, Running>,
     notice: Option<Signal>,
@@ -74,6 +78,8 @@ impl World {
             now: start,
             denied_path: None,
             api_down_until: Duration::ZERO,
+            pods_down_until: Duration::ZERO,
+            canned: VecDeque::new(),
             config,
             pods: BTreeMap::new(),
             notice: None,
@@ -86,6 +92,25 @@ impl World {
 
     pub(super) fn add_pod(&mut self, view: PodView, behaviour: Behaviour) {
         self.pods.insert(view.id.clone(), Running { view, behaviour, told_at: None, gone_at: None });
+    }
+
+    /// The pods' processes end, but a finalizer keeps the objects.
+    pub(super) fn finish_all_behind_finalizers(&mut self) {
+        let running = self.pods.values_mut();
+        let views: Vec<PodView> = running
+            .map(|pod| {
+                (pod.gone_at, pod.view.finished) = (None, true);
+                pod.view.clone()
+            })
+            .collect();
+        for view in views {
+            self.feed(Input::Pod(view));
+        }
+    }
+
+    /// The pods go away, and the watch does not tell.
+    pub(super) fn pods_vanish_unseen(&mut self) {
+        self.pods.clear();
     }
 
     /// The agent comes up and looks around.
@@ -103,7 +128,11 @@ impl World {
     }
 
     pub(super) fn notify(&mut self, action: Action, lead: Duration) {
-        self.notice = Some(notice(action, self.now, lead));
+        self.notify_signal(notice(action, self.now, lead));
+    }
+
+    pub(super) fn notify_signal(&mut self, signal: Signal) {
+        self.notice = Some(signal);
         self.observe();
     }
 
@@ -155,6 +184,8 @@ impl World {
     fn answer(&mut self, effect: Effect) -> Vec<Input> {
         match effect {
             Effect::PatchNode { ops, .. } => vec![Input::NodePatched(self.patch(&ops))],
+            Effect::Evict(stop) if self.at() < self.pods_down_until => vec![Input::Evicted(stop.pod, no_answer())],
+            Effect::Delete(stop) if self.at() < self.pods_down_until => vec![Input::Deleted(stop.pod, no_answer())],
             Effect::Evict(stop) => self.evict(stop),
             Effect::Delete(stop) => self.stop(&stop).map_or_else(
                 || vec![Input::Deleted(stop.pod.clone(), EvictionAnswer::Gone)],
@@ -173,6 +204,9 @@ impl World {
 
     fn evict(&mut self, stop: Stop) -> Vec<Input> {
         let at = self.at();
+        if let Some(answer) = self.canned.pop_front() {
+            return vec![Input::Evicted(stop.pod, answer)];
+        }
         let Some(pod) = self.pods.get(&stop.pod) else {
             return vec![Input::Evicted(stop.pod, EvictionAnswer::Gone)];
         };
@@ -263,6 +297,10 @@ impl World {
             _ => "several",
         }
     }
+}
+
+fn no_answer() -> EvictionAnswer {
+    EvictionAnswer::Unknown("connection refused".into())
 }
 
 fn as_json(node: &NodeView) -> Value {
