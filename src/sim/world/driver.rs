@@ -80,7 +80,7 @@ pub(super) async fn play(world: &mut World, mut tell: impl FnMut(TimelineEntry))
         while let Some(step) = agenda.due(Instant::now()) {
             enact(world, &mut run, &mut agenda, step);
         }
-        observer.look(world, &run).into_iter().for_each(&mut tell);
+        observer.look(world, &run, false).into_iter().for_each(&mut tell);
         let ended = match world.scenario.notice {
             Some(_) => is_over(world, &run, &agenda),
             None => Instant::now() >= end_of_quiet,
@@ -90,6 +90,7 @@ pub(super) async fn play(world: &mut World, mut tell: impl FnMut(TimelineEntry))
         let settle = if run.powered_off.is_some() { LOOK } else { SETTLE };
         let settled = over_at.is_some_and(|since| since.elapsed() >= settle);
         if settled {
+            observer.look(world, &run, true).into_iter().for_each(&mut tell);
             return run;
         }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -11,6 +12,9 @@ use crate::sim::gateway::log::LoggedRequest;
 use crate::sim::imds::ImdsRequest;
 use crate::sim::kubelet::PodFate;
 use crate::sim::timeline::{Actor, TimelineEntry};
+
+/// The records are kept by several tasks; one may write down a moment that another has passed already.
+const HOLD: Duration = Duration::from_millis(250);
 
 /// The agent has read the notice.
 const KNOWS: &str = "knows";
@@ -85,18 +89,24 @@ pub(super) struct Observer {
     pods: BTreeMap<String, PodFate>,
     lives: usize,
     status: Status,
+    /// Too new to be told: something earlier may still be learnt of.
+    held: Vec<Raw>,
 }
 
 impl Observer {
-    /// Everything that is new, in order of time.
-    pub(super) fn look(&mut self, world: &World, run: &Run) -> Vec<TimelineEntry> {
+    /// What is new and old enough to be told in order of time; with `last`, everything.
+    pub(super) fn look(&mut self, world: &World, run: &Run, last: bool) -> Vec<TimelineEntry> {
         self.agent(world);
-        let mut raw = std::mem::take(&mut world.notes.lock().raw);
+        let mut raw = std::mem::take(&mut self.held);
+        raw.append(&mut world.notes.lock().raw);
         self.imds(&world.imds.requests(), &mut raw);
         self.api(&world.gateway.requests(), &mut raw);
         self.kubelet(world.kubelet.fates(), run.powered_off.map(|off| off.instant), &mut raw);
         // Of what happens in the same instant of virtual time, causes come first.
         raw.sort_by_key(|raw| (raw.at, raw.rank()));
+        let now = Instant::now();
+        let told = if last { raw.len() } else { raw.partition_point(|raw| raw.at + HOLD <= now) };
+        self.held = raw.split_off(told);
         let mut entries: Vec<TimelineEntry> = Vec::new();
         for raw in raw {
             let alike = |entry: &&mut TimelineEntry| entry.actor == raw.actor && entry.what == raw.what;
