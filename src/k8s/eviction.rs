@@ -171,7 +171,7 @@ mod tests {
     )]
     #[case::webhook("admission webhook \"freeze.example.com\" denied the request: not now", false)]
     fn only_a_conflict_about_the_uid_tells_that_the_pod_is_gone(#[case] message: &str, #[case] gone: bool) {
-        let body = failure(409, message, json!({"name": "web", "kind": "pods"}));
+        let body = failure(409, message, &json!({"name": "web", "kind": "pods"}));
         let expected = if gone { EvictionAnswer::Gone } else { EvictionAnswer::Unknown(message.into()) };
         assert_eq!(answer(409, None, &body), expected);
     }
