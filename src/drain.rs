@@ -52,7 +52,7 @@ pub struct Policy {
 pub struct Finish {
     /// From the first eviction to the last pod's end, or to the deadline.
     pub took: Duration,
-    /// Deadline minus the last pod's end, in seconds; none without a deadline.
+    /// Seconds from the last pod's end to the end of the deadline's shutdown tail; none without a deadline.
     pub slack_seconds: Option<f64>,
 }
 

@@ -84,7 +84,8 @@ pub enum Record {
     DrainFinished {
         /// From the first eviction to the last pod gone (or to the deadline).
         took: Duration,
-        /// Seconds between the last pod's end and the deadline; negative when too late. Absent without a deadline.
+        /// Seconds between the last pod's end and the end of the deadline's shutdown tail, which is when the power goes;
+        /// negative when too late. Absent without a deadline.
         slack_seconds: Option<f64>,
         /// Number of pods by outcome, in the order of [`Outcome::ALL`].
         outcomes: [u32; 5],

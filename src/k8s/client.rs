@@ -24,7 +24,7 @@ const REREAD: Duration = Duration::from_secs(60);
 /// Establishing TCP and TLS.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A connection that answers no ping within this is replaced; otherwise a dead peer would look like a slow one.
-const PING_INTERVAL: Duration = Duration::from_secs(10);
+const PING_INTERVAL: Duration = Duration::from_secs(5);
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why no client can be built.

@@ -188,7 +188,7 @@ mod tests {
         let (client, asked) = client(503, "not now");
         follow(client, Duration::from_secs(60)).await;
         let asked = asked.load(Ordering::Relaxed);
-        assert!((30..=60).contains(&asked), "{asked} requests in a minute");
+        assert!((25..=60).contains(&asked), "{asked} requests in a minute");
     }
 
     #[tokio::test(start_paused = true)]
@@ -206,6 +206,6 @@ mod tests {
         let grown = reopen.by_ref().take(10).last().unwrap();
         tokio::time::advance(CALM + Duration::from_secs(1)).await;
         let next = reopen.next().unwrap();
-        assert!(grown >= Duration::from_secs(1) && next < Duration::from_secs(1), "{grown:?} {next:?}");
+        assert!(grown >= Duration::from_secs(1) && next < Duration::from_millis(500), "{grown:?} {next:?}");
     }
 }

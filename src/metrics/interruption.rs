@@ -52,7 +52,7 @@ impl InterruptionMetrics {
         );
         registry.register(
             "fence_failures",
-            "Attempts to fence the node that failed; each is followed by another one",
+            "Times that the fence began to fail, or to fail for another reason; it is tried until it holds",
             fence_failures.clone(),
         );
         registry.register(

@@ -748,6 +748,39 @@ async fn an_earlier_time_that_has_passed_already_leaves_the_overdue_window() {
     assert!(world.machine.status().drained);
 }
 
+#[tokio::test]
+async fn without_a_deadline_budgets_hold_and_a_deadline_turns_the_same_drain_around() {
+    let mut world = world();
+    world.add_pod(pod("stuck", 30), blocked(2, 10_000));
+    world.add_pod(pod("web", 300), stops_after(2));
+    world.boot();
+    let mut signal = notice(Action::Terminate, world.start, Duration::ZERO);
+    signal.deadline = None;
+    world.notify_signal(signal);
+    world.run_until(secs(1000));
+    assert!(world.deletions().is_empty(), "{:?}", world.deletions());
+    assert_eq!((world.outcome("web"), world.outcome("stuck")), ("graceful", "none"));
+    assert!(world.evictions().len() < 260, "the pace is gentle: {}", world.evictions().len());
+    world.notify(Action::Terminate, secs(120));
+    world.run_until(secs(1121));
+    assert_eq!((world.deletions()[0].0, world.outcome("stuck")), (secs(1087), "forced"));
+    assert_eq!(world.records().iter().filter(|record| matches!(record, Record::DrainStarted { .. })).count(), 1);
+}
+
+#[tokio::test]
+async fn no_call_may_take_longer_than_what_is_left() {
+    let mut world = World::new(Config { on_blocked_eviction: OnBlockedEviction::Wait, ..config() });
+    world.add_pod(pod("web", 30), blocked(2, 1000));
+    world.boot();
+    world.notify(Action::Terminate, secs(120));
+    world.run_until(secs(121));
+    for (at, stop) in world.evictions() {
+        let left = secs(117).saturating_sub(at);
+        assert!(stop.timeout <= left.max(Duration::from_millis(500)), "at {at:?}: {:?}", stop.timeout);
+        assert!(stop.timeout <= secs(12));
+    }
+}
+
 #[derive(Clone, Debug)]
 struct PodPlan {
     grace: u64,
