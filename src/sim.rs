@@ -9,5 +9,6 @@ pub mod objects;
 pub mod pace;
 pub mod report;
 pub mod scenario;
+pub mod seen;
 pub mod timeline;
 pub mod world;
