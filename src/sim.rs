@@ -10,5 +10,6 @@ mod onlooker;
 pub mod pace;
 pub mod report;
 pub mod scenario;
+pub mod seen;
 pub mod timeline;
 pub mod world;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use crate::sim::seen::Pod;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use serde_json::{Value, json};

@@ -2,17 +2,18 @@
 
 use std::time::Duration;
 
-use http::Request;
-use k8s_openapi::api::core::v1::{Node, Pod, Taint};
+use http::{Method, Request};
+use k8s_openapi::api::core::v1::Taint;
 use kube::Api;
-use kube::api::{DeleteParams, PostParams};
-use serde_json::{Value, json};
+use kube::api::DeleteParams;
+use serde_json::{Map, Value, json};
 use tokio::time::sleep;
 
 use super::World;
 use super::observer::Notes;
 use super::setup::node_taint;
 use crate::sim::scenario::{ActorDoes, ActorEvent};
+use crate::sim::seen::{self, Pod};
 use crate::sim::timeline::Actor;
 
 /// What managed node groups and kubectl wait between two tries of a refused eviction.
@@ -71,28 +72,31 @@ impl Act {
     }
 
     async fn cordon(self) {
-        let change = |node: &mut Node| node.spec.get_or_insert_default().unschedulable = Some(true);
+        let change = |spec: &mut Map<String, Value>| drop(spec.insert("unschedulable".into(), true.into()));
         self.change(change, "cordons the node".into()).await;
     }
 
     async fn taint(self, taint: Taint) {
         let what = format!("sets the taint {}", taint.key);
-        let change =
-            |node: &mut Node| node.spec.get_or_insert_default().taints.get_or_insert_default().push(taint.clone());
+        let change = |spec: &mut Map<String, Value>| {
+            let taints = spec.entry("taints").or_insert_with(|| json!([]));
+            taints.as_array_mut().into_iter().for_each(|taints| taints.push(json!(taint)));
+        };
         self.change(change, what).await;
     }
 
-    /// Reads, changes and writes the node, again if somebody else wrote it meanwhile.
-    async fn change(&self, change: impl Fn(&mut Node), what: String) {
-        let nodes: Api<Node> = Api::all(self.client.clone());
+    /// Reads the node, changes its `spec` and writes it, again if somebody else wrote it meanwhile.
+    async fn change(&self, change: impl Fn(&mut Map<String, Value>), what: String) {
+        let path = format!("/api/v1/nodes/{}", self.node);
         loop {
             let written = async {
-                let mut node = nodes.get(&self.node).await?;
-                change(&mut node);
-                nodes.replace(&self.node, &PostParams::default(), &node).await
+                let request = Request::get(&path).body(Vec::new()).map_err(kube::Error::HttpError)?;
+                let mut node: Value = self.client.request(request).await?;
+                node.get_mut("spec").and_then(Value::as_object_mut).into_iter().for_each(&change);
+                seen::send(&self.client, Method::PUT, &path, &node).await
             };
             match written.await {
-                Ok(_) => return self.note(what, None),
+                Ok(()) => return self.note(what, None),
                 Err(kube::Error::Api(status)) if status.code == 409 => {}
                 Err(error) => return self.note(format!("fails, {error}"), None),
             }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::Node;
+use crate::sim::seen::Node;
 use k8s_openapi::api::events::v1::Event;
 use kube::Api;
 use kube::api::ListParams;
@@ -35,7 +35,7 @@ impl Marks {
         let taints = spec.and_then(|spec| spec.taints.as_ref()).into_iter().flatten();
         Self {
             cordoned: spec.and_then(|spec| spec.unschedulable).unwrap_or(false),
-            taints: taints.map(|taint| serde_json::to_value(taint).unwrap_or_default()).collect(),
+            taints: taints.cloned().collect(),
             labels: node.metadata.labels.clone().unwrap_or_default(),
         }
     }

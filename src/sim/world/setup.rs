@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use futures::TryStreamExt;
 use futures::stream::{self, StreamExt};
+use http::Method;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Taint as NodeTaint};
+use k8s_openapi::api::core::v1::{Namespace, Taint as NodeTaint};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::Api;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
@@ -16,6 +17,7 @@ use tokio::time::sleep;
 use super::{NodeSpec, WorldError};
 use crate::sim::objects::{self, PodSpec};
 use crate::sim::scenario::{Budget, Limit, Owner, Phase, PodGroup, Scenario, StopsAfter, Taint};
+use crate::sim::seen::{self, Node, Pod};
 
 /// Calls under way at once while pods are made.
 const AT_ONCE: usize = 16;
@@ -80,7 +82,7 @@ impl Setup<'_> {
         spec.unschedulable = wanted.cordoned;
         let object = spec.build(now);
         let nodes: Api<Node> = Api::all(self.client.clone());
-        call("create the node", nodes.create(&PostParams::default(), &object)).await?;
+        call("create the node", seen::send(&self.client, Method::POST, "/api/v1/nodes", &object)).await?;
         let status = Patch::Merge(json!({"status": object.status}));
         call("write the node's status", nodes.patch_status(self.node, &PatchParams::default(), &status)).await?;
         Ok(())
@@ -88,10 +90,10 @@ impl Setup<'_> {
 
     /// Makes the pods of one group.
     pub(super) async fn group(&self, group: &PodGroup) -> Result<(), WorldError> {
-        let pods = self.pods();
+        let path = format!("/api/v1/namespaces/{}/pods", self.namespace);
         let made = stream::iter(group.pod_names()).map(|name| {
-            let (pods, object) = (pods.clone(), pod_object(self.namespace, self.node, group, &name));
-            async move { call("create a pod", pods.create(&PostParams::default(), &object)).await.map(drop) }
+            let (path, object) = (path.clone(), pod_object(self.namespace, self.node, group, &name));
+            async move { call("create a pod", seen::send(&self.client, Method::POST, &path, &object)).await }
         });
         made.buffer_unordered(AT_ONCE).try_collect().await
     }
@@ -136,7 +138,7 @@ fn is_settled(pod: &Pod) -> bool {
     ready || matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"))
 }
 
-fn pod_object(namespace: &str, node: &str, group: &PodGroup, name: &str) -> Pod {
+fn pod_object(namespace: &str, node: &str, group: &PodGroup, name: &str) -> k8s_openapi::api::core::v1::Pod {
     let mut spec = PodSpec::new(namespace, name).on(node).grace(group.grace);
     spec.labels.clone_from(&group.labels);
     spec.labels.insert("app".into(), group.name.clone());
