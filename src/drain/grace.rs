@@ -19,8 +19,12 @@ const REBASE_GUARD: Duration = Duration::from_secs(2);
 pub const LAST_ACT: Duration = Duration::from_secs(3);
 
 /// The grace to send now: the pod's own, cut to what is left until the limit, at least 1 s.
+///
+/// A pod whose own grace fits but for a fraction of a second keeps it. What is sent at the latest start always goes out a
+/// moment after it, and would otherwise lose a whole second to rounding.
 pub fn granted(own: Duration, now: Instant, limit: Option<Instant>) -> u32 {
-    let fitting = limit.map_or(own, |limit| own.min(limit.saturating_duration_since(now)));
+    let left = limit.map_or(own, |limit| limit.saturating_duration_since(now));
+    let fitting = if own < left + TOLERANCE { own } else { left };
     u32::try_from(fitting.as_secs()).unwrap_or(u32::MAX).max(1)
 }
 
@@ -85,6 +89,7 @@ mod tests {
     #[rstest]
     #[case::fits(30, 117, 30)]
     #[case::cut_to_what_is_left(300, 117, 117)]
+    #[case::a_second_short_is_short(30, 29, 29)]
     #[case::at_least_one(30, 0, 1)]
     #[case::own_zero_is_one(0, 117, 1)]
     #[tokio::test]
@@ -97,6 +102,12 @@ mod tests {
     async fn fractions_of_a_second_are_rounded_down() {
         let now = Instant::now();
         assert_eq!(granted(secs(300), now, Some(now + Duration::from_millis(9_999))), 9);
+    }
+
+    #[tokio::test]
+    async fn a_moment_after_the_latest_start_the_own_grace_is_still_granted() {
+        let now = Instant::now();
+        assert_eq!(granted(secs(30), now, Some(now + Duration::from_millis(29_980))), 30);
     }
 
     #[tokio::test]
