@@ -108,7 +108,7 @@ async fn a_bad_end_is_a_bad_verdict() {
     assert_eq!((report.passed, report.deadline_met), (false, Some(false)));
     assert_eq!(report.cut_off, ["web-0"]);
     let failed: Vec<_> = report.checks.iter().filter(|check| !check.passed).map(|check| &check.name).collect();
-    assert_eq!(failed, ["the node is clear before the deadline", "0 pods are cut off by the power"]);
+    assert_eq!(failed, ["the node is clear before the deadline", "the number of pods cut off by the power is 0"]);
 }
 
 /// Both directions: a call without a rule would fail in a cluster, a rule without a call is a right for nothing.
