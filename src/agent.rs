@@ -135,16 +135,23 @@ impl Agent {
 
     /// The own Node and its pods.
     fn watches(&self) -> impl Stream<Item = Input> + Send + use<> {
-        let named = |name: &'static str| move |item| (name, item);
-        let node = k8s_watch::node(self.client.clone(), &self.config.node_name).map(named("nodes"));
-        let pods = k8s_watch::pods(self.client.clone(), &self.config.node_name).map(named("pods"));
+        let node = k8s_watch::node(self.client.clone(), &self.config.node_name);
+        let pods = k8s_watch::pods(self.client.clone(), &self.config.node_name);
+        select(self.healthy("nodes", node), self.healthy("pods", pods))
+    }
+
+    /// What a watch delivers; that it breaks off is counted each time and logged once per change.
+    fn healthy<S>(&self, resource: &'static str, watch: S) -> impl Stream<Item = Input> + Send + use<S>
+    where
+        S: Stream<Item = k8s_watch::WatchItem> + Send,
+    {
         let metrics = self.metrics.clone();
-        select(node, pods).filter_map(move |(resource, item): (&'static str, k8s_watch::WatchItem)| {
-            let input = item.map_err(|error| {
+        let mut health = k8s_watch::Health::new(resource);
+        watch.filter_map(move |item| {
+            if item.is_err() {
                 metrics.api.watch_restarted(resource);
-                tracing::warn!(resource, %error, "watch broke off, it is opened again");
-            });
-            std::future::ready(input.ok())
+            }
+            std::future::ready(health.pass(item))
         })
     }
 }
@@ -215,6 +222,8 @@ impl Shell {
     fn start(&self, effect: Effect, node_uid: &str) -> Option<Call> {
         if let Effect::Record(record) = effect {
             self.metrics.record(&record);
+            // A rehearsal reports in the same words; the span says that it is one.
+            let _rehearsal = self.config.dry_run.then(|| tracing::info_span!("dry_run").entered());
             crate::log::record::log(&record);
             return None;
         }

@@ -10,3 +10,18 @@ pub mod node;
 
 pub mod watch;
 pub(crate) mod wire;
+
+/// An error with its causes in one line. Of each only the first line: a YAML error goes on with the text around it, which
+/// in a kubeconfig may be a token.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.fold(String::new(), |mut text, cause| {
+        let cause = cause.to_string();
+        let line = cause.lines().next().unwrap_or_default();
+        if !text.contains(line) {
+            text.push_str(if text.is_empty() { "" } else { ": " });
+            text.push_str(line);
+        }
+        text
+    })
+}

@@ -114,7 +114,7 @@ where
     // Colours need a feature that is not compiled in; control characters in values are escaped by the formatter.
     let layer = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(writer);
     let layer = match config.format {
-        LogFormat::Json => layer.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed(),
+        LogFormat::Json => layer.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed(),
         LogFormat::Plain => layer.boxed(),
     };
     Registry::default().with(layer.with_filter(targets))

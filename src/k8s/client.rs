@@ -19,6 +19,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::time::Instant;
 
+use super::chain;
+
 /// Bound tokens live for an hour and are replaced by the kubelet well before; once a minute is often enough.
 const REREAD: Duration = Duration::from_secs(60);
 /// Establishing TCP and TLS.
@@ -257,21 +259,6 @@ fn bearer(auth: &AuthInfo) -> Option<HeaderValue> {
     let mut value = HeaderValue::try_from(format!("Bearer {}", token.trim())).ok()?;
     value.set_sensitive(true);
     Some(value)
-}
-
-/// An error with its causes in one line. Of each only the first line: a YAML error goes on with the text around it, which
-/// in a kubeconfig may be a token.
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.fold(String::new(), |mut text, cause| {
-        let cause = cause.to_string();
-        let line = cause.lines().next().unwrap_or_default();
-        if !text.contains(line) {
-            text.push_str(if text.is_empty() { "" } else { ": " });
-            text.push_str(line);
-        }
-        text
-    })
 }
 
 #[cfg(test)]

@@ -24,17 +24,38 @@ use super::attributes::Attributes;
 use super::wire::{WireNode, WirePod};
 use crate::interruption::Input;
 
-/// The object that a watch delivers, for logs and metrics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Watched {
-    /// The own Node.
-    Node,
-    /// The own node's pods.
-    Pods,
-}
-
 /// What a watch yields: something to tell the machine, or a failure to count.
 pub type WatchItem = Result<Input, watcher::Error>;
+
+/// Whether a watch works, for the log: one line when it breaks off, one when it is back.
+#[derive(Debug)]
+pub struct Health {
+    resource: &'static str,
+    failing: bool,
+}
+
+impl Health {
+    /// A watch that has not failed yet.
+    pub fn new(resource: &'static str) -> Self {
+        Self { resource, failing: false }
+    }
+
+    /// Lets through what is news to the machine.
+    pub fn pass(&mut self, item: WatchItem) -> Option<Input> {
+        let resource = self.resource;
+        match (&item, self.failing) {
+            (Err(error), false) => {
+                let error = super::chain(error);
+                tracing::warn!(resource, error, "watch broke off; it is opened again until the API server answers");
+            }
+            (Err(error), true) => tracing::debug!(resource, error = super::chain(error), "watch cannot be opened yet"),
+            (Ok(_), true) => tracing::info!(resource, "watch works again"),
+            (Ok(_), false) => {}
+        }
+        self.failing = item.is_err();
+        item.ok()
+    }
+}
 
 /// Follows the own Node.
 pub fn node(client: Client, name: &str) -> impl Stream<Item = WatchItem> + Send + use<> {
