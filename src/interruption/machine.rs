@@ -258,6 +258,8 @@ impl Machine {
             effects.push(Effect::Publish(announcement));
         }
         self.announce_end(effects);
+        // Nothing that stops a pod waits behind a message about it.
+        effects.sort_by_key(|effect| matches!(effect, Effect::Publish(_)));
     }
 
     fn take_up_early(&mut self, now: Now, effects: &mut Vec<Effect>) {

@@ -45,6 +45,16 @@ async fn the_fence_is_the_first_thing_that_leaves_after_a_notice() {
 }
 
 #[tokio::test]
+async fn events_leave_after_whatever_fences_the_node_or_stops_a_pod() {
+    let mut world = world();
+    world.add_pod(pod("web", 30), stops_after(2));
+    world.boot();
+    world.notify(Action::Terminate, secs(120));
+    let at = |wanted: fn(&Effect) -> bool| world.sent.iter().position(|sent| wanted(&sent.effect)).unwrap();
+    assert!(at(|effect| matches!(effect, Effect::Evict(_))) < at(|effect| matches!(effect, Effect::Publish(_))));
+}
+
+#[tokio::test]
 async fn a_plain_drain_ends_gracefully_with_known_slack() {
     let mut world = world();
     world.add_pod(pod("web", 30), stops_after(2));
