@@ -1,9 +1,8 @@
-//! Clients for outbound HTTP, and the capped reading of what comes back.
+//! The client for IMDS, and the capped reading of what comes back.
 //!
-//! A local client talks to what lives on the node (IMDS, ipamd, a node-local collector) and never uses a proxy, whatever
-//! the environment says: a metadata token sent to a corporate proxy is an outage and a leak at once. An egress client
-//! talks to the world and honours the proxy variables. No client follows redirects (custom secret headers would travel
-//! along) or retries by itself: the caller's loop is the retry. No answer is read without a limit.
+//! It never uses a proxy, whatever the environment says: a metadata token sent to a corporate proxy is an outage and a leak
+//! at once. It follows no redirects (the token's header would travel along) and retries nothing by itself: the caller's
+//! loop is the retry. No answer is read without a limit.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,14 +13,11 @@ use reqwest::{Client, ClientBuilder, Response};
 /// To establish a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// For a whole call, unless the caller sets a shorter one on its request.
-const TOTAL_TIMEOUT: Duration = Duration::from_secs(5);
+/// Between two reads. Short enough to notice a swallowed answer well within a two-minute notice.
+const READ_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Between two reads from IMDS. Short enough to notice a swallowed answer well within a two-minute notice.
-const IMDS_READ_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// For a whole IMDS request, connecting and the last byte included.
-const IMDS_TOTAL_TIMEOUT: Duration = Duration::from_secs(3);
+/// For a whole request, connecting and the last byte included.
+const TOTAL_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A client cannot be put together. A defect of the build, not of the surroundings.
 #[derive(Debug, thiserror::Error)]
@@ -45,21 +41,10 @@ pub enum ReadError {
     Transfer(#[from] reqwest::Error),
 }
 
-/// A client for services on the node itself. Keeps one idle connection; 5 s per call.
-pub fn local() -> Result<Client, BuildError> {
-    Ok(base()?.no_proxy().build()?)
-}
-
-/// A client for IMDS: as [`local`], with IMDS's own time-outs and a fresh connection for each request, because IMDS closes
-/// every connection after its answer and a stale one must not cost an attempt.
+/// A client for IMDS, with a fresh connection for each request, because IMDS closes every connection after its answer and
+/// a stale one must not cost an attempt.
 pub fn imds() -> Result<Client, BuildError> {
-    let builder = base()?.no_proxy().http1_only().pool_max_idle_per_host(0);
-    Ok(builder.read_timeout(IMDS_READ_TIMEOUT).timeout(IMDS_TOTAL_TIMEOUT).build()?)
-}
-
-/// A client for the world outside the node: honours the proxy variables; 5 s per call.
-pub fn egress() -> Result<Client, BuildError> {
-    Ok(base()?.build()?)
+    Ok(base()?.no_proxy().build()?)
 }
 
 /// Reads a body of at most `cap` bytes; what is larger is refused without being held.
@@ -83,16 +68,18 @@ fn base() -> Result<ClientBuilder, BuildError> {
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())
         .referer(false)
+        .http1_only()
         .connect_timeout(CONNECT_TIMEOUT)
+        .read_timeout(READ_TIMEOUT)
         .timeout(TOTAL_TIMEOUT)
-        .pool_max_idle_per_host(1);
+        .pool_max_idle_per_host(0);
     Ok(builder)
 }
 
-/// Roots and provider come with the binary: an image without a CA bundle must work, and a library must not depend on a
-/// process-wide provider being installed.
+/// IMDS is plain HTTP, so there is no root to trust. The configuration is made by hand because the default one wants a CA
+/// bundle in the image and a provider installed for the whole process.
 fn tls() -> Result<rustls::ClientConfig, rustls::Error> {
-    let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.into() };
+    let roots = rustls::RootCertStore::empty();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let versions = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
     Ok(versions.with_root_certificates(roots).with_no_client_auth())
@@ -128,7 +115,7 @@ mod tests {
                 let mut answer = format!("HTTP/1.1 200 OK\r\n{header}Connection: close\r\n\r\n").into_bytes();
                 answer.extend(vec![b'x'; length]);
                 let url = answer_once(&mut tasks, answer).await;
-                let read = read_capped(local().unwrap().get(url).send().await.unwrap(), 1000).await;
+                let read = read_capped(imds().unwrap().get(url).send().await.unwrap(), 1000).await;
                 match read {
                     Ok(body) => assert!(accepted && body.len() == length, "{length} bytes, announced: {announced}"),
                     Err(ReadError::TooLarge(1000)) => assert!(!accepted, "{length} bytes, announced: {announced}"),
@@ -147,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn the_proxy_variables_do_not_reach_local_clients() {
+    fn the_proxy_variables_do_not_reach_imds() {
         let child = std::process::Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "http::tests::with_a_proxy_in_the_environment", "--ignored"])
             // Nothing listens on the discard port: whoever asks the proxy fails.
@@ -161,7 +148,8 @@ mod tests {
     #[tokio::test]
     #[ignore = "run by the test above, which sets the environment"]
     async fn with_a_proxy_in_the_environment() {
-        for (client, reaches) in [(local(), true), (imds(), true), (egress(), false)] {
+        let with_proxy = base().and_then(|builder| Ok(builder.build()?));
+        for (client, reaches) in [(imds(), true), (with_proxy, false)] {
             let mut tasks = JoinSet::new();
             let url = answer_once(&mut tasks, b"HTTP/1.1 204 No Content\r\n\r\n".to_vec()).await;
             assert_eq!(client.unwrap().get(url).send().await.is_ok(), reaches);

@@ -1,7 +1,7 @@
 //! How fast a simulated world's time passes for the person who watches.
 //!
 //! A world at its own pace runs on the real clock. A faster one runs on a paused clock that is either moved in steps
-//! ([`Pacer`]) or jumps whenever nothing is left to do (`max`). The runtime must be built accordingly: [`Speed::runtime`].
+//! (a pacer) or jumps whenever nothing is left to do (`max`). The runtime must be built accordingly: [`Speed::runtime`].
 
 use std::str::FromStr;
 use std::time::Duration;
