@@ -56,7 +56,12 @@ impl Agent {
         let metrics = Arc::new(Metrics::new(status.subscribe()));
         let client = metered(kube, metrics.api.clone());
         let imds = imds::Client::new(&config.imds, clock, metrics.imds.clone())?;
-        Ok(Self { config: Arc::new(config), client, imds, clock, metrics, readiness: Arc::default(), status })
+        let readiness = Arc::<Readiness>::default();
+        if config.on_spot_interruption == Response::Ignore {
+            // Nothing is asked of IMDS, so nothing is missing if it does not answer.
+            readiness.imds_answered();
+        }
+        Ok(Self { config: Arc::new(config), client, imds, clock, metrics, readiness, status })
     }
 
     /// The agent's own registry.
@@ -334,5 +339,16 @@ mod tests {
         assert!(gaps[0] < Duration::from_millis(100), "{gaps:?}");
         let late = gaps.iter().filter(|gap| **gap > Duration::from_millis(1100)).count();
         assert!(late <= 2 && gaps.iter().all(|gap| *gap < Duration::from_millis(2200)), "{gaps:?}");
+    }
+    #[tokio::test]
+    async fn an_agent_that_ignores_all_signals_is_ready_without_imds() {
+        let silent = tower::service_fn(|_: http::Request<Body>| {
+            std::future::pending::<Result<http::Response<Body>, Infallible>>()
+        });
+        for (on_spot_interruption, ready) in [(Response::Ignore, true), (Response::Observe, false)] {
+            let config = Config { on_spot_interruption, ..Config::for_node("n1") };
+            let agent = Agent::new(config, kube::Client::new(silent, "default"), Clock::System).unwrap();
+            assert_eq!(agent.readiness().report(true).ready(), ready);
+        }
     }
 }
