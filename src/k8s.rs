@@ -8,6 +8,7 @@ pub mod eviction;
 pub mod metered;
 pub mod node;
 
+pub(crate) mod reduced;
 pub mod watch;
 pub(crate) mod wire;
 

@@ -1,25 +1,46 @@
 //! spotwarden is the warden of one Kubernetes node on AWS.
 //!
 //! ```text
-//!  IMDS ──► monitor ──► interruption (pure) ──► drain / k8s ──► API server
-//!                                  │
-//!                                  └──► metrics, events, log
+//!  IMDS ──► monitor ──► interruption, drain ──► k8s ──► API server
+//!                        (pure decisions)  ▲             │
+//!                               │          └── own Node, own node's pods
+//!                               ▼
+//!                    metrics, log, Events, page
 //! ```
+//!
+//! [`agent`] puts it together and is the file to read first. The modules below follow the flow.
 
-pub mod admin;
-pub mod agent;
-pub mod cli;
+// What every part shares.
 pub mod clock;
 pub mod config;
-pub mod drain;
+
+// Signals in.
+pub mod signal;
+
 pub mod http;
 pub mod imds;
+pub mod monitor;
+
+// Decisions: pure functions of state, input and time.
 pub mod interruption;
+
+pub mod drain;
+
+// Actions on Kubernetes.
 pub mod k8s;
+
+// What an operator sees.
+pub mod admin;
 pub mod log;
 pub mod metrics;
-pub mod monitor;
+
+// Put together.
+pub mod agent;
+
+// The commands.
+pub mod cli;
 pub mod run;
-pub mod signal;
-pub mod sim;
 pub mod simulate;
+
+// The simulated world.
+pub mod sim;

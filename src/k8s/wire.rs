@@ -3,17 +3,16 @@
 //! A decoded Pod list is the largest thing this process ever holds. Reading it straight into the views keeps out container
 //! specs, volumes and managed fields. Every field is optional: one object with a gap must not stop the others.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::Resource;
 use serde::Deserialize;
 
 use super::node::NodeView;
+use super::reduced::resource_like;
 use crate::drain::pod::{DEFAULT_GRACE, Deletion, FORCED_REASON, PodRef, PodView};
 
 /// Names of the priority classes whose pods are drained last; by name, as kubelet and Karpenter do.
@@ -107,7 +106,7 @@ impl RawCondition {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(from = "RawPod")]
 pub(crate) struct WirePod {
-    meta: ObjectMeta,
+    metadata: ObjectMeta,
     /// What the drain needs.
     pub view: PodView,
 }
@@ -131,7 +130,7 @@ impl From<RawPod> for WirePod {
                 uid: raw.metadata.uid.clone(),
             },
         };
-        Self { meta: raw.metadata.object_meta(), view }
+        Self { metadata: raw.metadata.object_meta(), view }
     }
 }
 
@@ -167,14 +166,14 @@ struct RawNodeInfo {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(from = "RawNode")]
 pub(crate) struct WireNode {
-    meta: ObjectMeta,
+    metadata: ObjectMeta,
     /// What the fence needs.
     pub view: NodeView,
 }
 
 impl From<RawNode> for WireNode {
     fn from(raw: RawNode) -> Self {
-        let meta = raw.metadata.object_meta();
+        let metadata = raw.metadata.object_meta();
         let view = NodeView {
             name: raw.metadata.name,
             uid: raw.metadata.uid,
@@ -184,37 +183,8 @@ impl From<RawNode> for WireNode {
             unschedulable: raw.spec.unschedulable,
             boot_id: raw.status.node_info.boot_id,
         };
-        Self { meta, view }
+        Self { metadata, view }
     }
-}
-
-/// Lets the client library address a reduced type like the full one.
-macro_rules! resource_like {
-    ($wire:ty, $full:ty) => {
-        impl Resource for $wire {
-            type DynamicType = ();
-            type Scope = <$full as Resource>::Scope;
-
-            fn kind((): &()) -> Cow<'_, str> {
-                <$full as Resource>::kind(&())
-            }
-            fn group((): &()) -> Cow<'_, str> {
-                <$full as Resource>::group(&())
-            }
-            fn version((): &()) -> Cow<'_, str> {
-                <$full as Resource>::version(&())
-            }
-            fn plural((): &()) -> Cow<'_, str> {
-                <$full as Resource>::plural(&())
-            }
-            fn meta(&self) -> &ObjectMeta {
-                &self.meta
-            }
-            fn meta_mut(&mut self) -> &mut ObjectMeta {
-                &mut self.meta
-            }
-        }
-    };
 }
 
 resource_like!(WirePod, Pod);

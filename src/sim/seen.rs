@@ -2,14 +2,13 @@
 //!
 //! Code that decodes the whole types would be a tenth of the binary, and every agent would carry it around.
 
-use std::borrow::Cow;
-
 use http::{Method, Request};
 use k8s_openapi::api::core::v1 as full;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::Resource;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+use crate::k8s::reduced::resource_like;
 
 /// A pod.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -84,35 +83,6 @@ pub struct NodeSpec {
     pub taints: Option<Vec<Value>>,
     /// As in the API.
     pub unschedulable: Option<bool>,
-}
-
-/// Lets the client library address a reduced type like the full one.
-macro_rules! resource_like {
-    ($seen:ty, $full:ty) => {
-        impl Resource for $seen {
-            type DynamicType = ();
-            type Scope = <$full as Resource>::Scope;
-
-            fn kind((): &()) -> Cow<'_, str> {
-                <$full as Resource>::kind(&())
-            }
-            fn group((): &()) -> Cow<'_, str> {
-                <$full as Resource>::group(&())
-            }
-            fn version((): &()) -> Cow<'_, str> {
-                <$full as Resource>::version(&())
-            }
-            fn plural((): &()) -> Cow<'_, str> {
-                <$full as Resource>::plural(&())
-            }
-            fn meta(&self) -> &ObjectMeta {
-                &self.metadata
-            }
-            fn meta_mut(&mut self) -> &mut ObjectMeta {
-                &mut self.metadata
-            }
-        }
-    };
 }
 
 resource_like!(Pod, full::Pod);
