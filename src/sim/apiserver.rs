@@ -7,7 +7,7 @@
 //! ```
 //!
 //! It speaks the wire protocol only. It owns no socket (a gateway or [`ApiServer::client`] brings requests to it) and no
-//! timer but those of running watches; time comes from the [`Clock`], so it lives in virtual time as well.
+//! timer but those of running watches, injects no faults and keeps no log (the gateway does); time comes from the [`Clock`], so it lives in virtual time as well.
 //! Invariant: a request is handled under one lock, so that every answer and every watch sees one order of changes.
 //!
 //! Left out because nothing here depends on it: authentication, quotas, most validation, server-side apply, finalizers,
@@ -36,7 +36,6 @@ mod write;
 use std::{
     convert::Infallible,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
 use bytes::Bytes;
@@ -47,7 +46,6 @@ use serde_json::{Value, json};
 
 use crate::clock::Clock;
 use controls::Controls;
-pub use controls::{Call, Fault, Refusal};
 use routes::{Query, Route, Target};
 pub use status::{ApiError, Details};
 use store::Store;
@@ -104,37 +102,10 @@ impl ApiServer {
             async move {
                 let (head, body) = request.into_parts();
                 let body = body.collect().await?.to_bytes();
-                Ok::<_, kube::Error>(server.handle(Request::from_parts(head, body)).await)
+                Ok::<_, kube::Error>(server.handle(&Request::from_parts(head, body)))
             }
         });
         kube::Client::new(service, "default")
-    }
-
-    /// Answers one request.
-    pub async fn handle(&self, request: Request<Bytes>) -> Response<Body> {
-        let arrived = self.inner.clock.now().wall;
-        let call = Call::of(arrived, &request);
-        let (latency, rule) = {
-            let controls = lock(&self.inner.controls);
-            (controls.latency, controls.faults.clone())
-        };
-        let fault = call.as_ref().zip(rule).and_then(|(call, rule)| rule(call));
-        let delay = if let Some(Fault::Delay(delay)) = fault { latency + delay } else { latency };
-        if !delay.is_zero() {
-            tokio::time::sleep(delay).await;
-        }
-        let response = match fault {
-            Some(Fault::Answer(refusal)) => refusal.into_response(),
-            Some(Fault::HandledBut(refusal)) => {
-                self.answer(&request);
-                refusal.into_response()
-            }
-            Some(Fault::Delay(_)) | None => self.answer(&request),
-        };
-        if let Some(call) = call {
-            lock(&self.inner.controls).record(Call { code: response.status().as_u16(), ..call });
-        }
-        response
     }
 
     /// Creates an object as its controllers would have left it: unlike a POST it keeps `status`. For setting up a world.
@@ -188,36 +159,17 @@ impl ApiServer {
         self.settle(&mut store, wall);
     }
 
-    /// From now on `rule` decides about each call before it is handled; `None` from it means no fault.
-    pub fn set_faults(&self, rule: impl Fn(&Call) -> Option<Fault> + Send + Sync + 'static) {
-        lock(&self.inner.controls).faults = Some(Arc::new(rule));
-    }
-
-    /// Ends what [`ApiServer::set_faults`] began.
-    pub fn clear_faults(&self) {
-        lock(&self.inner.controls).faults = None;
-    }
-
-    /// Delay before every answer from now on.
-    pub fn set_latency(&self, latency: Duration) {
-        lock(&self.inner.controls).latency = latency;
-    }
-
     /// Access reviews for this verb and resource (`pods/eviction`) are answered with "no" from now on.
     pub fn deny_review(&self, verb: &str, resource: &str) {
         lock(&self.inner.controls).denied.push((verb.to_owned(), resource.to_owned()));
-    }
-
-    /// Every request for an object so far, oldest first.
-    pub fn calls(&self) -> Vec<Call> {
-        lock(&self.inner.controls).calls()
     }
 
     fn lock(&self) -> MutexGuard<'_, Store> {
         lock(&self.inner.store)
     }
 
-    fn answer(&self, request: &Request<Bytes>) -> Response<Body> {
+    /// Answers one request.
+    pub fn handle(&self, request: &Request<Bytes>) -> Response<Body> {
         if request.body().len() > MAX_BODY_BYTES {
             return ApiError::too_large(MAX_BODY_BYTES).into_response();
         }

@@ -97,7 +97,7 @@ impl BackendHandle {
             let server = server.clone();
             move |request: Request<Bytes>| {
                 let server = server.clone();
-                async move { server.handle(request).await }
+                async move { server.handle(&request) }
             }
         };
         Self { client: server.client(), backend: Arc::new(in_process(handler)), embedded: Some(server) }

@@ -166,7 +166,7 @@ async fn simulated() -> End {
     let handler = server.clone();
     let backend = in_process(move |request| {
         let server = handler.clone();
-        async move { server.handle(request).await }
+        async move { server.handle(&request) }
     });
     tell(backend, server.client(), clock, loopback()).await
 }
