@@ -257,6 +257,10 @@ impl Shell {
                 None
             }),
             Effect::Publish(event) => Box::pin(self.publish(&event, node_uid)),
+            Effect::Probe(pod) => Box::pin(async move {
+                let answer = api.probe(&pod).await;
+                Some(Input::Probed(pod, answer))
+            }),
             Effect::Record(_) => Box::pin(std::future::ready(None)),
         }
     }
@@ -296,7 +300,7 @@ fn rehearse(effect: Effect) -> Call {
             tracing::info!(reason = event.reason, note = event.note, "dry run: would publish an event");
             None
         }
-        Effect::MarkDisruption(_) | Effect::Record(_) => None,
+        Effect::Probe(_) | Effect::MarkDisruption(_) | Effect::Record(_) => None,
     };
     Box::pin(std::future::ready(answer))
 }

@@ -153,7 +153,7 @@ mod tests {
         let config = run(&["run", "--safety-margin", "5s", "--taint-effect=PreferNoSchedule"]);
         assert_eq!(config.agent.node_name, "n1");
         assert_eq!(config.agent.safety_margin, Duration::from_secs(5));
-        assert_eq!(config.agent.taint.effect, "PreferNoSchedule");
+        assert_eq!(config.agent.marks.taint_effect, "PreferNoSchedule");
         assert_eq!(config.agent.shutdown_tail, Duration::from_secs(20));
     }
 

@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::signal::Kind;
+
 /// What to do when an eviction is still refused at a pod's latest start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnBlockedEviction {
@@ -36,13 +38,34 @@ pub enum Response {
     Drain,
 }
 
-/// The taint that fences the node; its value is the signal's kind.
+/// Whose taints and labels the fence speaks in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MarkStyle {
+    /// One taint key for everything, its value the signal's kind.
+    Spotwarden,
+    /// The keys of the AWS node termination handler, one for each kind: workloads that tolerate those need no change.
+    NodeTerminationHandler,
+}
+
+/// The marks that fence the node.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TaintConfig {
-    /// Default `spotwarden/interruption`.
-    pub key: String,
-    /// Default `NoSchedule`.
-    pub effect: String,
+pub struct MarkConfig {
+    /// Whose words they are.
+    pub style: MarkStyle,
+    /// Key of the taint in our own style; default `spotwarden/interruption`.
+    pub taint_key: String,
+    /// Effect of the taint of a fence; default `NoSchedule`. A mere `taint` response is always soft.
+    pub taint_effect: String,
+}
+
+/// The pods of this priority and above, up to the next entry's, and the share of a shutdown that is theirs: an entry of
+/// the kubelet's `shutdownGracePeriodByPodPriority`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PriorityShare {
+    /// The least priority.
+    pub priority: i32,
+    /// Seconds of a whole shutdown.
+    pub seconds: u32,
 }
 
 /// Reading IMDS.
@@ -50,8 +73,14 @@ pub struct TaintConfig {
 pub struct ImdsConfig {
     /// Base URL without a trailing slash, e.g. `http://169.254.169.254`.
     pub endpoint: String,
-    /// Interval of `spot/instance-action`; at least 1 s.
+    /// Interval of `spot/instance-action`; at least 1 s, as the others.
     pub spot_interval: Duration,
+    /// Interval of `events/recommendations/rebalance`.
+    pub rebalance_interval: Duration,
+    /// Interval of `autoscaling/target-lifecycle-state`.
+    pub asg_interval: Duration,
+    /// Interval of `events/maintenance/scheduled`.
+    pub scheduled_interval: Duration,
 }
 
 /// Everything an agent needs to know. A plain value: nothing below it reads the environment.
@@ -65,8 +94,24 @@ pub struct Config {
     pub imds: ImdsConfig,
     /// Response to a spot interruption notice.
     pub on_spot_interruption: Response,
-    /// The fencing taint.
-    pub taint: TaintConfig,
+    /// Response to a rebalance recommendation.
+    pub on_rebalance_recommendation: Response,
+    /// Response to a scheduled event.
+    pub on_scheduled_event: Response,
+    /// Response to the auto scaling group taking the instance out of service.
+    pub on_asg_termination: Response,
+    /// A rebalance recommendation that no interruption followed is over after so long.
+    pub rebalance_expiry: Duration,
+    /// The full response to a scheduled event begins so long before its time.
+    pub scheduled_event_lead: Duration,
+    /// How long the group's termination hook keeps the instance, counted from the change of its state.
+    pub asg_hook_timeout: Duration,
+    /// The marks of the fence.
+    pub marks: MarkConfig,
+    /// How long evictions may wait, out of a pod's slack, for load balancers to let go of the node.
+    pub load_balancer_wait: Duration,
+    /// Order and shares of the drain by pod priority, ascending; empty for the built-in order.
+    pub shutdown_by_priority: Vec<PriorityShare>,
     /// What to do past a pod's latest start.
     pub on_blocked_eviction: OnBlockedEviction,
     /// How long the kubelet lets processes run after the instance is told to stop.
@@ -82,14 +127,42 @@ pub struct Config {
 }
 
 impl Config {
+    /// The response to signals of `kind`.
+    pub fn response(&self, kind: Kind) -> Response {
+        match kind {
+            Kind::SpotInterruption => self.on_spot_interruption,
+            Kind::RebalanceRecommendation => self.on_rebalance_recommendation,
+            Kind::ScheduledEvent => self.on_scheduled_event,
+            Kind::AsgTermination => self.on_asg_termination,
+        }
+    }
+
     /// The defaults for `node_name`.
     pub fn for_node(node_name: impl Into<String>) -> Self {
         Self {
             node_name: node_name.into(),
             kubeconfig: None,
-            imds: ImdsConfig { endpoint: "http://169.254.169.254".into(), spot_interval: Duration::from_secs(1) },
+            imds: ImdsConfig {
+                endpoint: "http://169.254.169.254".into(),
+                spot_interval: Duration::from_secs(1),
+                rebalance_interval: Duration::from_secs(5),
+                asg_interval: Duration::from_secs(5),
+                scheduled_interval: Duration::from_secs(30),
+            },
             on_spot_interruption: Response::Drain,
-            taint: TaintConfig { key: "spotwarden/interruption".into(), effect: "NoSchedule".into() },
+            on_rebalance_recommendation: Response::Taint,
+            on_scheduled_event: Response::Drain,
+            on_asg_termination: Response::Drain,
+            rebalance_expiry: Duration::from_hours(4),
+            scheduled_event_lead: Duration::from_mins(10),
+            asg_hook_timeout: Duration::from_mins(5),
+            marks: MarkConfig {
+                style: MarkStyle::Spotwarden,
+                taint_key: "spotwarden/interruption".into(),
+                taint_effect: "NoSchedule".into(),
+            },
+            load_balancer_wait: Duration::ZERO,
+            shutdown_by_priority: Vec::new(),
             on_blocked_eviction: OnBlockedEviction::Delete,
             shutdown_tail: Duration::ZERO,
             safety_margin: Duration::from_secs(3),

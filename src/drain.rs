@@ -6,6 +6,7 @@
 //! step looks at every pod and asks for whatever is due.
 
 pub mod eviction;
+pub mod forecast;
 pub mod grace;
 pub mod outcome;
 pub mod pod;

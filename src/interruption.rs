@@ -37,6 +37,8 @@ pub enum Input {
     Evicted(PodRef, EvictionAnswer),
     /// The answer to [`Effect::Delete`].
     Deleted(PodRef, EvictionAnswer),
+    /// The answer to [`Effect::Probe`].
+    Probed(PodRef, EvictionAnswer),
     /// The time named by `next_timeout` has come.
     Timeout,
 }
@@ -55,6 +57,8 @@ pub enum Effect {
     Evict(Stop),
     /// DELETE a pod past its budget, or to shorten a stop that ends too late. Answered by [`Input::Deleted`].
     Delete(Stop),
+    /// POST an eviction with `dryRun=All`: would it be refused? Answered by [`Input::Probed`].
+    Probe(PodRef),
     /// PATCH `pods/status` with the condition `DisruptionTarget`, so that a Job does not count a failure. No answer.
     MarkDisruption(PodRef),
     /// Publish a Kubernetes Event on the Node. No answer.

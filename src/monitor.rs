@@ -102,7 +102,7 @@ impl ImdsMonitor {
         self.compare_clocks(&answer.timing);
         let Some(body) = &answer.body else {
             self.spot.absent(answer.timing.answered.instant);
-            return Ok(Observation { kind: Kind::SpotInterruption, signals: Vec::new() });
+            return Ok(Observation::of(Kind::SpotInterruption, None));
         };
         let notice = documents::spot_notice(body).map_err(|malformed| {
             self.metrics.rejected(item.endpoint(), Oddity::Malformed);
@@ -116,7 +116,7 @@ impl ImdsMonitor {
         if reading.without_date {
             self.metrics.deadline_without_date();
         }
-        Ok(Observation { kind: Kind::SpotInterruption, signals: reading.signal.into_iter().collect() })
+        Ok(Observation::of(Kind::SpotInterruption, reading.signal))
     }
 
     fn compare_clocks(&mut self, timing: &Timing) {

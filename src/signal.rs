@@ -8,6 +8,8 @@ use std::future::Future;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use crate::clock::Now;
+
 /// What is announced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -58,6 +60,12 @@ pub enum Action {
     Stop,
     /// Memory is written to disk at once; there is no lead time to drain in.
     Hibernate,
+    /// The instance, or the host below it, restarts.
+    Reboot,
+    /// The host is worked on: a short loss of network or power.
+    Maintenance,
+    /// The instance leaves service and runs on, so its pods may stay.
+    Standby,
 }
 
 impl Action {
@@ -67,7 +75,27 @@ impl Action {
             Self::Terminate => "terminate",
             Self::Stop => "stop",
             Self::Hibernate => "hibernate",
+            Self::Reboot => "reboot",
+            Self::Maintenance => "maintenance",
+            Self::Standby => "standby",
         }
+    }
+
+    /// What EC2 will do, as the end of a sentence that names it.
+    pub const fn phrase(self) -> &'static str {
+        match self {
+            Self::Terminate => "terminate this instance",
+            Self::Stop => "stop this instance",
+            Self::Hibernate => "hibernate this instance",
+            Self::Reboot => "reboot this instance",
+            Self::Maintenance => "work on the host of this instance",
+            Self::Standby => "take this instance out of service",
+        }
+    }
+
+    /// Whether the node's pods have to leave, and have the time to.
+    pub const fn clears_the_node(self) -> bool {
+        !matches!(self, Self::Hibernate | Self::Standby)
     }
 }
 
@@ -92,6 +120,26 @@ pub struct Signal {
     pub action: Action,
     /// When, if the platform says so.
     pub deadline: Option<Deadline>,
+    /// When the platform issued it, if it says so. It tells an old recommendation from a new one.
+    pub issued: Option<Now>,
+    /// What else people want to know, in one short line: the event's code and id, the lifecycle state.
+    pub detail: Option<String>,
+}
+
+impl Signal {
+    /// A signal of which no more is known.
+    pub fn new(kind: Kind, id: impl Into<String>, action: Action) -> Self {
+        Self { kind, id: id.into(), action, deadline: None, issued: None, detail: None }
+    }
+}
+
+/// What a reading says of announcements that it does not list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Others {
+    /// Nothing: the platform does not withdraw such announcements, or the source is not sure yet that it did.
+    Unknown,
+    /// They are over: done, cancelled or withdrawn. The source has made sure.
+    Over,
 }
 
 /// The present level of one kind: everything of that kind that is in force, possibly nothing.
@@ -101,6 +149,15 @@ pub struct Observation {
     pub kind: Kind,
     /// What is in force.
     pub signals: Vec<Signal>,
+    /// What became of those that were in force before and are not listed.
+    pub others: Others,
+}
+
+impl Observation {
+    /// These are in force, and nothing is said of others.
+    pub fn of(kind: Kind, signals: impl IntoIterator<Item = Signal>) -> Self {
+        Self { kind, signals: signals.into_iter().collect(), others: Others::Unknown }
+    }
 }
 
 /// Where signals come from. A polled endpoint and a hanging GET both fit: `next` takes as long as the source likes.

@@ -78,10 +78,10 @@ fn write(out: &mut String, facts: &Facts<'_>) -> fmt::Result {
 fn summary(out: &mut String, facts: &Facts<'_>) -> fmt::Result {
     let status = facts.status;
     writeln!(out, "<table class=\"facts\">")?;
-    match &status.pending {
-        None => row(out, "Coming", "nothing")?,
-        Some(pending) => coming(out, pending, facts.now)?,
+    if status.pending.is_empty() {
+        row(out, "Coming", "nothing")?;
     }
+    status.pending.iter().try_for_each(|pending| coming(out, pending, facts.now))?;
     if facts.dry_run {
         row(out, "Dry run", "everything is decided and reported, nothing is changed")?;
     }
@@ -125,6 +125,9 @@ fn action_words(action: Action) -> &'static str {
         Action::Terminate => "EC2 will terminate the instance",
         Action::Stop => "EC2 will stop the instance",
         Action::Hibernate => "EC2 will hibernate the instance",
+        Action::Reboot => "EC2 will reboot the instance",
+        Action::Maintenance => "EC2 will work on the host",
+        Action::Standby => "the instance leaves service",
     }
 }
 
@@ -228,6 +231,7 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
+    use crate::config::Response;
     use crate::drain::pod::PodRef;
     use crate::signal::Deadline;
 
@@ -248,8 +252,10 @@ mod tests {
             action: Action::Terminate,
             deadline: Some(deadline),
             first_seen: "2026-11-21T10:00:00Z".parse().unwrap(),
+            detail: None,
+            response: Response::Drain,
         };
-        Status { pending: Some(pending), ..Status::default() }
+        Status { pending: vec![pending], ..Status::default() }
     }
 
     fn pod(name: &str) -> PodStatus {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 
 use super::settings::{Environment, SETTINGS, UnknownVariable, refuse_unknown};
-use super::{Config, ImdsConfig, OnBlockedEviction, Response, TaintConfig};
+use super::{Config, ImdsConfig, MarkConfig, MarkStyle, OnBlockedEviction, PriorityShare, Response};
 use crate::log::{LogConfig, LogFilter, LogFormat};
 
 /// Base URL of the metadata service over IPv4 and over IPv6 (EC2 user guide, "Instance metadata and user data").
@@ -23,6 +23,15 @@ const MAX_SAFETY_MARGIN: Duration = Duration::from_mins(1);
 const MAX_SHUTDOWN_TAIL: Duration = Duration::from_mins(10);
 /// More often is load without gain, more seldom eats the two minutes.
 const POLL_RANGE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// The other signals leave more time.
+const SLOW_POLL_RANGE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(10));
+const REBALANCE_EXPIRY_RANGE: (Duration, Duration) = (Duration::from_mins(1), Duration::from_hours(168));
+const SCHEDULED_LEAD_RANGE: (Duration, Duration) = (Duration::from_mins(1), Duration::from_hours(24));
+/// EC2 Auto Scaling keeps an instance waiting for 48 h at most, whatever the hook's heartbeat.
+const ASG_HOOK_RANGE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_hours(48));
+const LOAD_BALANCER_WAIT_RANGE: (Duration, Duration) = (Duration::ZERO, Duration::from_mins(5));
+/// As the table of settings has it.
+const DEFAULT_TAINT_KEY: &str = "spotwarden/interruption";
 /// Of a refused value, no more than this is repeated.
 const MAX_SHOWN: usize = 100;
 
@@ -93,9 +102,23 @@ pub fn run_config(flags: &dyn Fn(&str) -> Option<String>, env: &Environment) -> 
     let agent = Config {
         node_name: node_name(&sources)?,
         kubeconfig: sources.get("kubeconfig").map(|given| PathBuf::from(given.value)),
-        imds: ImdsConfig { endpoint: imds_endpoint(env)?, spot_interval: spot_interval(&sources)? },
+        imds: ImdsConfig {
+            endpoint: imds_endpoint(env)?,
+            spot_interval: spot_interval(&sources)?,
+            rebalance_interval: poll_interval(&sources, "rebalance-poll-interval")?,
+            asg_interval: poll_interval(&sources, "asg-poll-interval")?,
+            scheduled_interval: poll_interval(&sources, "scheduled-poll-interval")?,
+        },
         on_spot_interruption: sources.choice("on-spot-interruption", &RESPONSES)?,
-        taint: TaintConfig { key: taint_key(&sources)?, effect: taint_effect(&sources)? },
+        on_rebalance_recommendation: sources.choice("on-rebalance-recommendation", &RESPONSES)?,
+        on_scheduled_event: sources.choice("on-scheduled-event", &RESPONSES)?,
+        on_asg_termination: sources.choice("on-asg-termination", &RESPONSES)?,
+        rebalance_expiry: within(&sources, "rebalance-expiry", REBALANCE_EXPIRY_RANGE, "use 1m to 168h")?,
+        scheduled_event_lead: within(&sources, "scheduled-event-lead", SCHEDULED_LEAD_RANGE, "use 1m to 24h")?,
+        asg_hook_timeout: within(&sources, "asg-hook-timeout", ASG_HOOK_RANGE, "use 30s to 48h, the hook's own time")?,
+        marks: marks(&sources)?,
+        load_balancer_wait: within(&sources, "load-balancer-wait", LOAD_BALANCER_WAIT_RANGE, "use 0s to 5m")?,
+        shutdown_by_priority: shutdown_by_priority(&sources)?,
         on_blocked_eviction: sources.choice("on-blocked-eviction", &BLOCKED)?,
         shutdown_tail: shutdown_tail(&sources)?,
         safety_margin: safety_margin(&sources)?,
@@ -117,6 +140,8 @@ const RESPONSES: [(&str, Response); 5] = [
 ];
 const BLOCKED: [(&str, OnBlockedEviction); 2] =
     [("delete", OnBlockedEviction::Delete), ("wait", OnBlockedEviction::Wait)];
+const MARK_STYLES: [(&str, MarkStyle); 2] =
+    [("spotwarden", MarkStyle::Spotwarden), ("aws-node-termination-handler", MarkStyle::NodeTerminationHandler)];
 const BOOLS: [(&str, bool); 2] = [("true", true), ("false", false)];
 const FORMATS: [(&str, LogFormat); 2] = [("json", LogFormat::Json), ("plain", LogFormat::Plain)];
 
@@ -186,6 +211,45 @@ fn spot_interval(sources: &Sources<'_>) -> Result<Duration, ConfigError> {
         return Err(given.refuse("is too seldom: a notice leaves two minutes", "use 1s to 30s"));
     }
     Ok(interval)
+}
+
+/// Polls that no two minutes hang on.
+fn poll_interval(sources: &Sources<'_>, flag: &str) -> Result<Duration, ConfigError> {
+    within(sources, flag, SLOW_POLL_RANGE, "use 1s to 10m")
+}
+
+fn within(
+    sources: &Sources<'_>,
+    flag: &str,
+    (least, most): (Duration, Duration),
+    valid: &str,
+) -> Result<Duration, ConfigError> {
+    let (given, duration) = sources.duration(flag)?;
+    if duration < least {
+        return Err(given.refuse("is too short", valid));
+    }
+    if duration > most {
+        return Err(given.refuse("is too long", valid));
+    }
+    Ok(duration)
+}
+
+fn marks(sources: &Sources<'_>) -> Result<MarkConfig, ConfigError> {
+    let style = sources.choice("node-marks", &MARK_STYLES)?;
+    let marks = MarkConfig { style, taint_key: taint_key(sources)?, taint_effect: taint_effect(sources)? };
+    if style == MarkStyle::NodeTerminationHandler && marks.taint_key != DEFAULT_TAINT_KEY {
+        let why = "has no effect beside --node-marks aws-node-termination-handler, which has a key for each kind";
+        return Err(sources.value("taint-key").refuse(why, "give one of the two"));
+    }
+    Ok(marks)
+}
+
+fn shutdown_by_priority(sources: &Sources<'_>) -> Result<Vec<PriorityShare>, ConfigError> {
+    let given = sources.value("shutdown-grace-by-priority");
+    if given.value.is_empty() {
+        return Ok(Vec::new());
+    }
+    Err(given.refuse("cannot be read yet", "leave it out"))
 }
 
 fn safety_margin(sources: &Sources<'_>) -> Result<Duration, ConfigError> {

@@ -21,7 +21,7 @@ pub struct Setting {
 }
 
 /// Every setting of `run`. Names that the ecosystem already has are used as they are.
-pub const SETTINGS: [Setting; 13] = [
+pub const SETTINGS: [Setting; 25] = [
     Setting {
         flag: "node-name",
         env: "NODE_NAME",
@@ -42,6 +42,48 @@ pub const SETTINGS: [Setting; 13] = [
         value_name: "RESPONSE",
         default: Some("drain"),
         help: "Response to a spot interruption notice: ignore, observe, taint, cordon or drain",
+    },
+    Setting {
+        flag: "on-rebalance-recommendation",
+        env: "SPOTWARDEN_ON_REBALANCE_RECOMMENDATION",
+        value_name: "RESPONSE",
+        default: Some("taint"),
+        help: "Response to a rebalance recommendation: ignore, observe, taint, cordon or drain",
+    },
+    Setting {
+        flag: "on-scheduled-event",
+        env: "SPOTWARDEN_ON_SCHEDULED_EVENT",
+        value_name: "RESPONSE",
+        default: Some("drain"),
+        help: "Response to a scheduled event, timed to its NotBefore: ignore, observe, taint, cordon or drain",
+    },
+    Setting {
+        flag: "on-asg-termination",
+        env: "SPOTWARDEN_ON_ASG_TERMINATION",
+        value_name: "RESPONSE",
+        default: Some("drain"),
+        help: "Response to the auto scaling group taking the instance out of service: ignore, observe, taint, cordon or drain",
+    },
+    Setting {
+        flag: "rebalance-expiry",
+        env: "SPOTWARDEN_REBALANCE_EXPIRY",
+        value_name: "DURATION",
+        default: Some("4h"),
+        help: "When the marks of a rebalance recommendation go if no interruption follows",
+    },
+    Setting {
+        flag: "scheduled-event-lead",
+        env: "SPOTWARDEN_SCHEDULED_EVENT_LEAD",
+        value_name: "DURATION",
+        default: Some("10m"),
+        help: "How long before a scheduled event the full response begins; until then the node has a soft taint",
+    },
+    Setting {
+        flag: "asg-hook-timeout",
+        env: "SPOTWARDEN_ASG_HOOK_TIMEOUT",
+        value_name: "DURATION",
+        default: Some("5m"),
+        help: "Time that the termination hook of the auto scaling group leaves; set the hook's heartbeat to the same",
     },
     Setting {
         flag: "on-blocked-eviction",
@@ -65,11 +107,53 @@ pub const SETTINGS: [Setting; 13] = [
         help: "Time kept free between a pod's end and the deadline",
     },
     Setting {
+        flag: "load-balancer-wait",
+        env: "SPOTWARDEN_LOAD_BALANCER_WAIT",
+        value_name: "DURATION",
+        default: Some("0s"),
+        help: "How long evictions wait, out of a pod's slack, for load balancers to let go of the node",
+    },
+    Setting {
+        flag: "shutdown-grace-by-priority",
+        env: "SPOTWARDEN_SHUTDOWN_GRACE_BY_PRIORITY",
+        value_name: "YAML",
+        default: None,
+        help: "Order and shares of the drain by pod priority: the kubelet's shutdownGracePeriodByPodPriority, scaled to the time left",
+    },
+    Setting {
         flag: "spot-poll-interval",
         env: "SPOTWARDEN_SPOT_POLL_INTERVAL",
         value_name: "DURATION",
         default: Some("1s"),
         help: "How often the metadata service is asked for a spot interruption notice; at least 1s",
+    },
+    Setting {
+        flag: "rebalance-poll-interval",
+        env: "SPOTWARDEN_REBALANCE_POLL_INTERVAL",
+        value_name: "DURATION",
+        default: Some("5s"),
+        help: "How often the metadata service is asked for a rebalance recommendation",
+    },
+    Setting {
+        flag: "asg-poll-interval",
+        env: "SPOTWARDEN_ASG_POLL_INTERVAL",
+        value_name: "DURATION",
+        default: Some("5s"),
+        help: "How often the metadata service is asked for the target lifecycle state",
+    },
+    Setting {
+        flag: "scheduled-poll-interval",
+        env: "SPOTWARDEN_SCHEDULED_POLL_INTERVAL",
+        value_name: "DURATION",
+        default: Some("30s"),
+        help: "How often the metadata service is asked for scheduled events",
+    },
+    Setting {
+        flag: "node-marks",
+        env: "SPOTWARDEN_NODE_MARKS",
+        value_name: "STYLE",
+        default: Some("spotwarden"),
+        help: "Taint keys and labels of the fence: spotwarden or aws-node-termination-handler",
     },
     Setting {
         flag: "taint-key",

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::state::{ANNOTATION, Marks, State};
-use crate::config::{Response, TaintConfig};
+use crate::config::{MarkConfig, Response};
 use crate::k8s::node::NodeView;
 use crate::signal::Kind;
 
@@ -52,9 +52,9 @@ pub fn parts(response: Response) -> &'static [Part] {
 }
 
 /// The taint as it will stand on the Node. A mere `taint` response is soft.
-pub fn taint(config: &TaintConfig, kind: Kind, response: Response) -> Value {
-    let effect = if response == Response::Taint { "PreferNoSchedule" } else { config.effect.as_str() };
-    json!({ "key": config.key, "value": kind.as_str(), "effect": effect })
+pub fn taint(config: &MarkConfig, kind: Kind, response: Response) -> Value {
+    let effect = if response == Response::Taint { "PreferNoSchedule" } else { config.taint_effect.as_str() };
+    json!({ "key": config.taint_key, "value": kind.as_str(), "effect": effect })
 }
 
 /// Which marks would be ours if the fence were set on `node` now: those that are not there yet.

@@ -99,7 +99,7 @@ impl Machine {
             Input::Deleted(id, answer) => {
                 effects.extend(self.drain.iter_mut().flat_map(|drain| drain.deleted(&id, &answer, now)));
             }
-            Input::Timeout => {}
+            Input::Probed(..) | Input::Timeout => {}
         }
         self.advance(now, &mut effects);
         self.hold_back_events(&mut effects);
@@ -116,12 +116,20 @@ impl Machine {
     /// A copy of the state for people and gauges.
     pub fn status(&self) -> Status {
         Status {
-            pending: self.pending.as_ref().map(|pending| Pending {
-                kind: pending.signal.kind,
-                action: pending.signal.action,
-                deadline: pending.signal.deadline,
-                first_seen: pending.first_seen.wall,
-            }),
+            pending: self
+                .pending
+                .iter()
+                .map(|pending| Pending {
+                    kind: pending.signal.kind,
+                    action: pending.signal.action,
+                    deadline: pending.signal.deadline,
+                    first_seen: pending.first_seen.wall,
+                    detail: None,
+                    response: self.response(pending.signal.kind),
+                })
+                .collect(),
+            deadline: self.pending.as_ref().and_then(|pending| pending.signal.deadline),
+            forecast: None,
             fenced: self.fencing.is_set(),
             node_seen: self.node.is_some(),
             pods: self.drain.as_ref().map(Drain::pods).unwrap_or_default(),
@@ -164,6 +172,7 @@ impl Machine {
             kind: signal.kind,
             action: signal.action,
             deadline: signal.deadline,
+            detail: signal.detail.clone(),
         }));
         self.fencing = Fencing::new(fence::parts(response));
         let boot_id = self.node.as_ref().and_then(|node| node.boot_id.clone());
@@ -207,7 +216,7 @@ impl Machine {
         self.fencing = Fencing::new(fence::parts(self.response(state.kind)));
         self.platform_awaited = Some(now.instant + PLATFORM_PATIENCE);
         self.pending = Some(Interruption {
-            signal: Signal { kind: state.kind, id: state.id, action: state.action, deadline },
+            signal: Signal { deadline, ..Signal::new(state.kind, state.id, state.action) },
             read_at: now.instant,
             first_seen: Now { instant: now.instant, wall: state.first_seen },
             boot_id: state.boot_id,
@@ -283,7 +292,7 @@ impl Machine {
             return;
         }
         let response = self.response(pending.signal.kind);
-        let taint = fence::taint(&self.config.taint, pending.signal.kind, response);
+        let taint = fence::taint(&self.config.marks, pending.signal.kind, response);
         let state = state(pending, node, response, &taint);
         if let Some(patch) = self.fencing.next_patch(node, &taint, &state, now.instant) {
             // Ahead of everything that was decided in the same step.

@@ -1,9 +1,12 @@
 //! What the machine reports: the material of logs, metrics and, later, traces and notifications.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::config::Response;
+use crate::drain::forecast::Forecast;
 use crate::drain::outcome::Outcome;
 use crate::drain::pod::PodRef;
 use crate::signal::{Action, Deadline, Kind};
@@ -19,6 +22,39 @@ pub enum Record {
         action: Action,
         /// When, if known.
         deadline: Option<Deadline>,
+        /// The signal's own words, if it has any.
+        detail: Option<String>,
+    },
+    /// The platform moved the time of something that was announced before.
+    Rescheduled {
+        /// What is announced.
+        kind: Kind,
+        /// The new time.
+        deadline: Deadline,
+    },
+    /// What was announced is over, and the instance is still there.
+    Over {
+        /// What was announced.
+        kind: Kind,
+        /// How it is known.
+        because: &'static str,
+    },
+    /// What this agent had put on the node was taken away again.
+    Restored {
+        /// Marks that somebody else also wants there, and that stay for this reason.
+        left: Vec<&'static str>,
+    },
+    /// A mark of ours cannot be taken away for now; it is tried again.
+    RestoreFailed {
+        /// Why.
+        reason: String,
+    },
+    /// The result of the preflight: evictions that would be refused now.
+    Preflight {
+        /// Pods that were asked about.
+        asked: usize,
+        /// Pods whose eviction would be refused, with the server's words.
+        blocked: Vec<(PodRef, String)>,
     },
     /// An interruption is taken up again from the node's annotation after a restart.
     Resumed {
@@ -100,10 +136,14 @@ pub enum Record {
 /// The agent's state for people and gauges; a plain copy, taken after every input.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Status {
-    /// What is coming, if anything.
-    pub pending: Option<Pending>,
+    /// What is coming, the most urgent first.
+    pub pending: Vec<Pending>,
+    /// When the instance may lose power, as far as the node is to be cleared by then: the earliest of all.
+    pub deadline: Option<Deadline>,
     /// The fence was acknowledged.
     pub fenced: bool,
+    /// Whether the node could be cleared within a notice that arrived now; `None` before the pods were read.
+    pub forecast: Option<Arc<Forecast>>,
     /// The own Node was read at least once.
     pub node_seen: bool,
     /// Pods of the drain, if one is or was under way.
@@ -125,6 +165,10 @@ pub struct Pending {
     pub deadline: Option<Deadline>,
     /// When it was first seen, by this agent or one before it.
     pub first_seen: Timestamp,
+    /// The signal's own words, if it has any.
+    pub detail: Option<String>,
+    /// How the agent answers it now.
+    pub response: Response,
 }
 
 /// One pod's place in the drain.

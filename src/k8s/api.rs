@@ -20,6 +20,8 @@ use crate::interruption::{PatchAnswer, Stop};
 const LARGEST_ANSWER: usize = 4 << 20;
 /// A GET of the own Node, and the status patch that precedes a forced deletion.
 const SHORT_CALL: Duration = Duration::from_secs(2);
+/// A probe may take as long as an eviction, whose contended budget is retried in the API server.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(12);
 /// Owner of the fields that we write.
 const FIELD_MANAGER: &str = "spotwarden";
 
@@ -66,6 +68,13 @@ impl Api {
         let PodRef { namespace, name, .. } = &stop.pod;
         let path = format!("/api/v1/namespaces/{namespace}/pods/{name}/eviction");
         self.stop(Method::POST, &path, &eviction_body(stop), stop.timeout).await
+    }
+
+    /// Asks whether an eviction would be refused now: the budget is looked at, nothing is written.
+    pub async fn probe(&self, pod: &PodRef) -> EvictionAnswer {
+        let PodRef { namespace, name, .. } = pod;
+        let path = format!("/api/v1/namespaces/{namespace}/pods/{name}/eviction?dryRun=All");
+        self.stop(Method::POST, &path, &probe_body(pod), PROBE_TIMEOUT).await
     }
 
     /// Deletes a pod.
@@ -133,6 +142,16 @@ impl Api {
             Err(_) => Err(format!("no answer within {:.1} s", timeout.as_secs_f64())),
         }
     }
+}
+
+/// `dryRun` in query and body must agree (API convention).
+fn probe_body(pod: &PodRef) -> Value {
+    json!({
+        "apiVersion": "policy/v1",
+        "kind": "Eviction",
+        "metadata": { "name": pod.name, "namespace": pod.namespace },
+        "deleteOptions": { "dryRun": ["All"], "preconditions": { "uid": pod.uid } },
+    })
 }
 
 fn eviction_body(stop: &Stop) -> Value {

@@ -15,11 +15,12 @@ use crate::signal::{Deadline, Kind};
 /// Writes the line.
 pub fn log(record: &Record) {
     match record {
-        Record::NoticeSeen { kind, action, deadline } => {
+        Record::NoticeSeen { kind, action, deadline, detail } => {
             warn!(
                 kind = kind.as_str(),
                 action = action.as_str(),
                 deadline = wall(*deadline),
+                detail,
                 "interruption notice seen"
             );
         }
@@ -36,7 +37,23 @@ pub fn log(record: &Record) {
         Record::DrainFinished { took, slack_seconds, outcomes } => {
             drain_finished(took.as_secs_f64(), *slack_seconds, outcomes);
         }
+        Record::Rescheduled { kind, deadline } => {
+            warn!(kind = kind.as_str(), deadline = %deadline.wall, "interruption rescheduled");
+        }
+        Record::Over { kind, because } => info!(kind = kind.as_str(), because, "interruption over"),
+        Record::Restored { left } => info!(left = left.join(","), "node restored"),
+        Record::RestoreFailed { reason } => warn!(reason, "node not restored yet"),
+        Record::Preflight { asked, blocked } => preflight(*asked, blocked),
         Record::NotDrained { reason } => warn!(reason, "node not drained"),
+    }
+}
+
+fn preflight(asked: usize, blocked: &[(PodRef, String)]) {
+    if blocked.is_empty() {
+        info!(asked, "preflight: no eviction would be refused");
+    }
+    for (pod, reason) in blocked {
+        warn!(namespace = pod.namespace, pod = pod.name, reason, "preflight: eviction would be refused");
     }
 }
 

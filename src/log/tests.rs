@@ -64,7 +64,13 @@ fn finished(unfinished: u32) -> Record {
 }
 
 #[rstest]
-#[case(Record::NoticeSeen { kind: Kind::SpotInterruption, action: Action::Terminate, deadline: Some(deadline()) },
+#[case(
+    Record::NoticeSeen {
+        kind: Kind::SpotInterruption,
+        action: Action::Terminate,
+        deadline: Some(deadline()),
+        detail: None,
+    },
     "WARN", "interruption notice seen",
     json!({"kind": "spot-interruption", "action": "terminate", "deadline": "2026-11-21T10:02:00Z"}))]
 #[case(Record::Resumed { kind: Kind::SpotInterruption, deadline: Some(deadline()) },

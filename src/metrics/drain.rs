@@ -71,6 +71,11 @@ impl DrainMetrics {
             Record::DrainStarted { .. }
             | Record::NoticeSeen { .. }
             | Record::Resumed { .. }
+            | Record::Rescheduled { .. }
+            | Record::Over { .. }
+            | Record::Restored { .. }
+            | Record::RestoreFailed { .. }
+            | Record::Preflight { .. }
             | Record::StateUnreadable { .. }
             | Record::Fenced { .. }
             | Record::FenceFailed { .. }

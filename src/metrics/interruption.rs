@@ -88,6 +88,11 @@ impl InterruptionMetrics {
                 self.state_annotation_errors.inc();
             }
             Record::Resumed { .. }
+            | Record::Rescheduled { .. }
+            | Record::Over { .. }
+            | Record::Restored { .. }
+            | Record::RestoreFailed { .. }
+            | Record::Preflight { .. }
             | Record::DrainStarted { .. }
             | Record::EvictionBlocked { .. }
             | Record::StopAccepted { .. }

@@ -31,7 +31,7 @@ impl Collector for StateCollector {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), std::fmt::Error> {
         let status = self.status.borrow();
         pending(&mut encoder, &status)?;
-        if let Some(deadline) = status.pending.as_ref().and_then(|pending| pending.deadline) {
+        if let Some(deadline) = status.deadline {
             gauge(
                 &mut encoder,
                 "interruption_deadline_timestamp",
@@ -70,9 +70,9 @@ impl Collector for StateCollector {
 fn pending(encoder: &mut DescriptorEncoder, status: &Status) -> Result<(), std::fmt::Error> {
     let help = "1 from the notice to the end of what it announced.";
     let mut family = encoder.encode_descriptor("interruption_pending", help, None, MetricType::Gauge)?;
-    let coming = status.pending.as_ref().map(|pending| pending.kind);
     for kind in Kind::ALL {
-        let value = ConstGauge::new(i64::from(coming == Some(kind)));
+        let coming = status.pending.iter().any(|pending| pending.kind == kind);
+        let value = ConstGauge::new(i64::from(coming));
         value.encode(family.encode_family(&[("kind", kind.as_str())])?)?;
     }
     Ok(())

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::*;
+use crate::config::Response;
 use crate::drain::outcome::Outcome;
 use crate::drain::pod::PodRef;
 use crate::interruption::record::{Pending, PodStatus};
@@ -29,13 +30,17 @@ fn pending() -> Pending {
         action: Action::Terminate,
         deadline,
         first_seen: "2026-11-21T10:00:00Z".parse().unwrap(),
+        detail: None,
+        response: Response::Drain,
     }
 }
 
 /// A state in which every optional sample is shown.
 fn drained() -> Status {
     Status {
-        pending: Some(pending()),
+        pending: vec![pending()],
+        deadline: pending().deadline,
+        forecast: None,
         fenced: true,
         node_seen: true,
         pods: vec![PodStatus {
@@ -174,7 +179,7 @@ fn records_move_the_counters_that_they_are_about() {
     let (_status, metrics) = metrics();
     let ended = |name, outcome| Record::PodEnded { pod: pod(name), outcome, wanted: Duration::ZERO, granted: None };
     let records = [
-        Record::NoticeSeen { kind: Kind::SpotInterruption, action: Action::Terminate, deadline: None },
+        Record::NoticeSeen { kind: Kind::SpotInterruption, action: Action::Terminate, deadline: None, detail: None },
         Record::Resumed { kind: Kind::SpotInterruption, deadline: None },
         Record::StateUnreadable { reason: "not JSON".into() },
         Record::FenceFailed { reason: "timed out".into() },

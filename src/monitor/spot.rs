@@ -88,12 +88,9 @@ impl SpotTracker {
             }
         };
         let known = self.merge(fresh);
-        let signal = Signal {
-            kind: Kind::SpotInterruption,
-            id: format!("{}/{}", Kind::SpotInterruption.as_str(), action.as_str()),
-            action,
-            deadline: Some(Deadline { instant: known.interval.lo, wall: known.time }),
-        };
+        let id = format!("{}/{}", Kind::SpotInterruption.as_str(), action.as_str());
+        let deadline = Some(Deadline { instant: known.interval.lo, wall: known.time });
+        let signal = Signal { deadline, ..Signal::new(Kind::SpotInterruption, id, action) };
         Reading { signal: Some(signal), oddities, without_date: known.basis == Basis::GuestClock }
     }
 

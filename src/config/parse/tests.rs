@@ -51,15 +51,20 @@ fn every_setting_can_be_given_as_a_flag() {
     let expected = Config {
         node_name: "n1".into(),
         kubeconfig: Some("/tmp/k".into()),
-        imds: ImdsConfig { endpoint: IMDS_IPV4.into(), spot_interval: Duration::from_secs(2) },
+        imds: ImdsConfig { spot_interval: Duration::from_secs(2), ..Config::for_node("n1").imds },
         on_spot_interruption: Response::Cordon,
-        taint: TaintConfig { key: "example.com/going".into(), effect: "PreferNoSchedule".into() },
+        marks: MarkConfig {
+            style: MarkStyle::Spotwarden,
+            taint_key: "example.com/going".into(),
+            taint_effect: "PreferNoSchedule".into(),
+        },
         on_blocked_eviction: OnBlockedEviction::Wait,
         shutdown_tail: Duration::from_secs(150),
         safety_margin: Duration::from_millis(500),
         dry_run: true,
         booted_at: None,
         admin_address: "[::1]:1234".parse().unwrap(),
+        ..Config::for_node("n1")
     };
     assert_eq!(config.agent, expected);
     assert_eq!(config.log, LogConfig { format: LogFormat::Json, filter: "debug".parse().unwrap() });

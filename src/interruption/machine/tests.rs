@@ -98,9 +98,9 @@ async fn an_empty_answer_after_a_notice_is_noise() {
     world.boot();
     world.notify(Action::Terminate, secs(120));
     let sent = world.sent.len();
-    world.feed(Input::Observed(Observation { kind: Kind::SpotInterruption, signals: vec![] }));
+    world.feed(Input::Observed(Observation::of(Kind::SpotInterruption, None)));
     assert_eq!(world.sent.len(), sent);
-    assert!(world.machine.status().pending.is_some());
+    assert_eq!(world.machine.status().pending.len(), 1);
 }
 
 #[tokio::test]
@@ -416,7 +416,7 @@ async fn the_earlier_deadline_wins_and_a_later_one_is_ignored() {
     world.notify(Action::Terminate, secs(120));
     for lead in [110, 130] {
         let signal = notice(Action::Terminate, world.start, secs(lead));
-        world.feed(Input::Observed(Observation { kind: Kind::SpotInterruption, signals: vec![signal] }));
+        world.feed(Input::Observed(Observation::of(Kind::SpotInterruption, [signal])));
     }
     world.run_until(secs(121));
     assert_eq!(world.deletions()[0].0, secs(77));
@@ -431,7 +431,7 @@ async fn a_deadline_that_moves_past_a_latest_start_is_acted_on_at_once() {
     world.notify(Action::Terminate, secs(120));
     world.run_until(secs(50));
     let signal = notice(Action::Terminate, world.start, secs(80));
-    world.feed(Input::Observed(Observation { kind: Kind::SpotInterruption, signals: vec![signal] }));
+    world.feed(Input::Observed(Observation::of(Kind::SpotInterruption, [signal])));
     assert_eq!(world.deletions().len(), 1);
     assert_eq!(world.deletions()[0].1.grace_seconds, 27);
 }
@@ -465,7 +465,7 @@ async fn a_notice_seen_after_its_time_still_tells_every_pod() {
     world.boot();
     world.run_until(secs(60));
     let signal = notice(Action::Terminate, world.start, secs(30));
-    world.feed(Input::Observed(Observation { kind: Kind::SpotInterruption, signals: vec![signal] }));
+    world.feed(Input::Observed(Observation::of(Kind::SpotInterruption, [signal])));
     world.run_until(secs(120));
     assert_eq!(world.evictions().len(), 1);
     assert_eq!(world.outcome("web"), "shortened");
@@ -672,7 +672,7 @@ async fn marks_that_outlived_a_reboot_stay_ours() {
     world.node.boot_id = Some("boot-2".into());
     world.machine = super::Machine::new(std::sync::Arc::new(config()));
     world.boot();
-    assert!(world.machine.status().pending.is_none(), "the notice was about the earlier life");
+    assert!(world.machine.status().pending.is_empty(), "the notice was about the earlier life");
     world.notify(Action::Stop, secs(120));
     let state = State::parse(&world.node.annotations.as_ref().unwrap()[ANNOTATION]).unwrap();
     assert_eq!(state.boot_id.as_deref(), Some("boot-2"));
@@ -752,7 +752,7 @@ async fn an_earlier_time_that_has_passed_already_leaves_the_overdue_window() {
     world.notify(Action::Terminate, secs(600));
     world.run_until(secs(50));
     let signal = notice(Action::Terminate, world.start, secs(40));
-    world.feed(Input::Observed(Observation { kind: Kind::SpotInterruption, signals: vec![signal] }));
+    world.feed(Input::Observed(Observation::of(Kind::SpotInterruption, [signal])));
     world.run_until(secs(100));
     assert_eq!(world.outcome("slow"), "shortened");
     assert!(world.machine.status().drained);

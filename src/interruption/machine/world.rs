@@ -138,8 +138,7 @@ impl World {
 
     /// A poll of the metadata service.
     pub(super) fn observe(&mut self) {
-        let signals = self.notice.clone().into_iter().collect();
-        self.feed(Input::Observed(Observation { kind: Kind::SpotInterruption, signals }));
+        self.feed(Input::Observed(Observation::of(Kind::SpotInterruption, self.notice.clone())));
     }
 
     /// Time passes until `until` (since the start); everything that becomes due happens.
@@ -198,7 +197,7 @@ impl World {
                 }
                 Vec::new()
             }
-            Effect::Publish(_) | Effect::Record(_) => Vec::new(),
+            Effect::Publish(_) | Effect::Record(_) | Effect::Probe(_) => Vec::new(),
         }
     }
 
@@ -347,10 +346,6 @@ pub(super) fn stops_after(seconds: u64) -> Behaviour {
 }
 
 pub(super) fn notice(action: Action, now: Now, lead: Duration) -> Signal {
-    Signal {
-        kind: Kind::SpotInterruption,
-        id: format!("spot-interruption/{}", action.as_str()),
-        action,
-        deadline: Some(Deadline { instant: now.instant + lead, wall: now.plus(lead).wall }),
-    }
+    let deadline = Some(Deadline { instant: now.instant + lead, wall: now.plus(lead).wall });
+    Signal { deadline, ..Signal::new(Kind::SpotInterruption, format!("spot-interruption/{}", action.as_str()), action) }
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{Run, World};
-use crate::config::TaintConfig;
+use crate::config::MarkConfig;
 use crate::drain::outcome::Outcome;
 use crate::interruption::fence::LOAD_BALANCER_LABEL;
 use crate::interruption::state::ANNOTATION;
@@ -147,17 +147,18 @@ async fn node_facts(world: &World) -> (Vec<FencePart>, Vec<String>) {
     match nodes.get(&world.node).await {
         Ok(node) => {
             let marks = Marks::of(&node);
-            (fence_parts(&node, &marks, &world.agents.config().taint), world.foreign.lost(&marks))
+            (fence_parts(&node, &marks, &world.agents.config().marks), world.foreign.lost(&marks))
         }
         Err(error) => (Vec::new(), vec![format!("the node cannot be read: {error}")]),
     }
 }
 
-fn fence_parts(node: &Node, marks: &Marks, taint: &TaintConfig) -> Vec<FencePart> {
+fn fence_parts(node: &Node, marks: &Marks, taint: &MarkConfig) -> Vec<FencePart> {
     let text = |value: &Value, key: &str| value.get(key).and_then(Value::as_str).map(ToOwned::to_owned);
     let is_there = |part: &FencePart| match part {
         FencePart::Taint => marks.taints.iter().any(|found| {
-            text(found, "key").as_deref() == Some(&taint.key) && text(found, "effect").as_deref() == Some(&taint.effect)
+            text(found, "key").as_deref() == Some(&taint.taint_key)
+                && text(found, "effect").as_deref() == Some(&taint.taint_effect)
         }),
         FencePart::Cordon => marks.cordoned,
         FencePart::Label => marks.labels.contains_key(LOAD_BALANCER_LABEL),

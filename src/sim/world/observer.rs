@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{Run, World};
-use crate::interruption::record::Status;
+use crate::interruption::record::{Pending, Status};
 use crate::sim::gateway::log::LoggedRequest;
 use crate::sim::imds::ImdsRequest;
 use crate::sim::kubelet::PodFate;
@@ -219,7 +219,8 @@ impl Observer {
         if std::mem::replace(&mut self.lives, world.agents.lives.len()) != self.lives {
             self.status = Status::default();
         }
-        if let (Some(pending), None) = (&status.pending, &self.status.pending) {
+        let known = |pending: &Pending| self.status.pending.iter().any(|known| known.kind == pending.kind);
+        for pending in status.pending.iter().filter(|pending| !known(pending)) {
             let deadline = pending.deadline.map_or(String::new(), |deadline| format!(" at {}", deadline.wall));
             let how = if self.lives > 1 { TAKES_UP } else { KNOWS };
             tell(format!("{how}: {} ({}){deadline}", pending.kind.as_str(), pending.action.as_str()));
