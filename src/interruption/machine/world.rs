@@ -14,10 +14,10 @@ use crate::clock::Now;
 use crate::config::Config;
 use crate::drain::eviction::EvictionAnswer;
 use crate::drain::pod::{Deletion, PodRef, PodView};
-use crate::interruption::record::Record;
+use crate::interruption::record::{Record, Status};
 use crate::interruption::{Effect, Input, NodeEvent, PatchAnswer, Stop};
 use crate::k8s::node::NodeView;
-use crate::signal::{Action, Deadline, Kind, Observation, Signal};
+use crate::signal::{Action, Deadline, Kind, Observation, Others, Signal};
 
 pub(super) fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -63,7 +63,8 @@ pub(super) struct World {
     pub(super) canned: VecDeque<EvictionAnswer>,
     config: Arc<Config>,
     pods: BTreeMap<PodRef, Running>,
-    notice: Option<Signal>,
+    /// What the platform announces, by kind.
+    announced: BTreeMap<Kind, Vec<Signal>>,
 }
 
 impl World {
@@ -82,7 +83,7 @@ impl World {
             canned: VecDeque::new(),
             config,
             pods: BTreeMap::new(),
-            notice: None,
+            announced: BTreeMap::new(),
         }
     }
 
@@ -132,13 +133,37 @@ impl World {
     }
 
     pub(super) fn notify_signal(&mut self, signal: Signal) {
-        self.notice = Some(signal);
+        self.announced.insert(signal.kind, vec![signal]);
         self.observe();
     }
 
-    /// A poll of the metadata service.
+    /// The platform takes back everything of one kind, and the source is sure of it.
+    pub(super) fn withdraw(&mut self, kind: Kind) {
+        self.announced.remove(&kind);
+        self.observe();
+    }
+
+    /// A poll of everything that the metadata service tells.
     pub(super) fn observe(&mut self) {
-        self.feed(Input::Observed(Observation::of(Kind::SpotInterruption, self.notice.clone())));
+        for kind in Kind::ALL {
+            let signals = self.announced.get(&kind).cloned().unwrap_or_default();
+            let others = match kind {
+                Kind::SpotInterruption | Kind::RebalanceRecommendation => Others::Unknown,
+                Kind::ScheduledEvent | Kind::AsgTermination => Others::Over,
+            };
+            self.feed(Input::Observed(Observation { kind, signals, others }));
+        }
+    }
+
+    /// Somebody else changes the node, and the watch shows it.
+    pub(super) fn foreign(&mut self, change: impl FnOnce(&mut NodeView)) {
+        change(&mut self.node);
+        self.feed(Input::Node(self.node.clone()));
+    }
+
+    /// The state of the machine.
+    pub(super) fn status(&self) -> Status {
+        self.machine.status(self.now.instant)
     }
 
     /// Time passes until `until` (since the start); everything that becomes due happens.
@@ -253,6 +278,7 @@ impl World {
                 }
                 "test" => {}
                 "add" => add(&mut node, path, op["value"].clone()),
+                "remove" => remove(&mut node, path),
                 other => panic!("operation {other} is not expected"),
             }
         }
@@ -314,6 +340,12 @@ fn add(node: &mut Value, path: &str, value: Value) {
     let (parent, key) = path.rsplit_once('/').unwrap();
     let key = key.replace("~1", "/").replace("~0", "~");
     node.pointer_mut(parent).unwrap()[key] = value;
+}
+
+fn remove(node: &mut Value, path: &str) {
+    let (parent, key) = path.rsplit_once('/').unwrap();
+    let key = key.replace("~1", "/").replace("~0", "~");
+    node.pointer_mut(parent).unwrap().as_object_mut().unwrap().remove(&key).expect("what is removed was there");
 }
 
 pub(super) fn node() -> NodeView {
