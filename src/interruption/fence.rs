@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::state::{ANNOTATION, Entry, Marks, State, Taint, VERSION};
+use super::state::{ANNOTATION, Entry, Episode, Marks, State, Taint, VERSION};
 use crate::config::Response;
 use crate::k8s::node::NodeView;
 
@@ -55,6 +55,8 @@ pub struct Goal {
     pub response: Response,
     /// What the annotation tells of it.
     pub announcements: Vec<Entry>,
+    /// What the fence is named after.
+    pub episode: Option<Episode>,
     /// Taints.
     pub taints: Vec<Taint>,
     /// `spec.unschedulable`.
@@ -69,6 +71,7 @@ impl Goal {
         Self {
             response: Response::Ignore,
             announcements: Vec::new(),
+            episode: None,
             taints: Vec::new(),
             unschedulable: false,
             labels: BTreeMap::new(),
@@ -105,6 +108,7 @@ pub fn state(goal: &Goal, marks: &Marks, boot_id: Option<&String>, complete: boo
         response: goal.response,
         complete,
         announcements: goal.announcements.clone(),
+        episode: goal.episode.clone(),
         marks: marks.clone(),
     };
     (!goal.is_nothing()).then(|| state.to_text())

@@ -49,10 +49,11 @@ pub struct Fencing {
     ours: Marks,
     /// Those of ours that the watch has shown on the node.
     confirmed: Marks,
-    /// Annotations that this process wrote; any other one tells of marks that another process of ours set.
+    /// Annotations that this process knows to have written. Any other one tells of marks that are ours all the same: set
+    /// by a patch whose answer was lost, by the agent before this one, by another copy.
     written: Vec<String>,
-    /// A patch whose answer never came, and that may have been applied.
-    unknown: Option<InFlight>,
+    /// Marks of a patch without an annotation whose answer never came, and that may have been applied.
+    unknown: Option<Marks>,
     in_flight: Option<InFlight>,
     /// After a refusal the parts go one by one, so that only what is refused is left out.
     one_by_one: bool,
@@ -199,7 +200,6 @@ impl Fencing {
             return None;
         };
         self.sent = true;
-        self.written.extend(text.clone());
         self.in_flight = Some(InFlight { parts, before: node.clone(), ours, text });
         let timeout = (TIMEOUT * 2_u32.pow(self.failures.min(8))).min(LONGEST_TIMEOUT);
         Some(Effect::PatchNode { ops: ops.into(), timeout })
@@ -209,13 +209,7 @@ impl Fencing {
     fn learn(&mut self, node: &NodeView) {
         let text = fence::state_text(node);
         if let Some(unknown) = &self.unknown {
-            let applied = match &unknown.text {
-                Some(written) => text == Some(written),
-                None => true,
-            };
-            if applied {
-                self.ours = std::mem::take(&mut self.ours).with(&fence::present(node, &unknown.ours));
-            }
+            self.ours = std::mem::take(&mut self.ours).with(&fence::present(node, unknown));
         }
         let foreign = text.filter(|text| !self.written.iter().any(|written| written == text));
         if let Some(state) = foreign.and_then(|text| State::parse(text).ok()) {
@@ -293,6 +287,7 @@ impl Fencing {
         match answer {
             PatchAnswer::Applied(node) => {
                 self.unknown = None;
+                self.written.extend(sent.text.clone());
                 self.note_left(&sent, &node);
                 self.ours = sent.ours;
                 self.confirmed = Marks::default();
@@ -315,7 +310,7 @@ impl Fencing {
                 (None, self.failed(format!("{status} {message}"), true, now))
             }
             PatchAnswer::Failed(reason) => {
-                self.unknown = Some(sent);
+                self.unknown = sent.text.is_none().then_some(sent.ours);
                 (None, self.failed(reason, true, now))
             }
         }

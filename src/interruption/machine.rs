@@ -20,7 +20,7 @@ use super::early::Early;
 use super::fencing::Fencing;
 use super::preflight::Preflight;
 use super::record::{Pending, Record, Status};
-use super::state::State;
+use super::state::{Episode, State};
 use super::{Effect, Input, NodeEvent, PatchAnswer, fence, marks, notes};
 use crate::clock::Now;
 use crate::config::{Config, Response};
@@ -47,11 +47,15 @@ pub struct Machine {
     /// Kinds that are polled and were not heard of since the start. Before all were, nothing is taken for over.
     unheard: Vec<Kind>,
     fencing: Fencing,
+    /// What the present fence and drain are named after.
+    episode: Option<Episode>,
     /// The fence is to be reported: since when it was due.
     fence_untold: Option<Instant>,
     /// Marks are to be taken away, or were: the announcement after which the Event is named.
     epilogue: Option<String>,
     drain: Option<Drain>,
+    /// What the drain's Events are named after.
+    drain_key: String,
     /// The deadline that the drain was given last.
     drain_deadline: Option<Deadline>,
     /// A resumed drain begins when the platform was heard, or at this time.
@@ -76,9 +80,11 @@ impl Machine {
             announcements: Announcements::default(),
             unheard,
             fencing: Fencing::default(),
+            episode: None,
             fence_untold: None,
             epilogue: None,
             drain: None,
+            drain_key: String::new(),
             drain_deadline: None,
             platform_awaited: None,
             preflight: None,
@@ -230,10 +236,12 @@ impl Machine {
         // Another boot: what was announced then has happened, unless the platform goes on to announce it.
         let same_boot = state.boot_id.is_none() || self.boot_id.is_none() || state.boot_id == self.boot_id;
         self.fencing.resume(&state, same_boot);
-        self.epilogue = state.announcements.first().map(|entry| notes::key(entry.kind, &entry.id, entry.first_seen));
+        let first = state.announcements.first().map(|entry| notes::key(entry.kind, &entry.id, entry.first_seen));
+        self.epilogue = state.episode.as_ref().map(|episode| episode.key.clone()).or(first);
         if !same_boot {
             return;
         }
+        self.episode = state.episode.or(self.episode.take());
         for one in self.announcements.resume(state.announcements, now, &self.config) {
             let (kind, deadline) = (one.signal.kind, one.signal.deadline);
             effects.push(Effect::Record(Record::Resumed { kind, deadline }));
@@ -278,15 +286,27 @@ impl Machine {
         for kind in self.announcements.expire(now.instant) {
             self.over(kind, "it expired without an interruption", &last, effects);
         }
+        let deadline = self.announcements.drain_deadline(&self.config, now.instant);
+        if deadline.is_none() {
+            self.call_off(now, effects);
+        }
         self.advance_marks(now, effects);
-        self.advance_drain(now, effects);
+        self.advance_drain(deadline, now, effects);
         self.advance_preflight(now, effects);
     }
 
     fn advance_marks(&mut self, now: Now, effects: &mut Vec<Effect>) {
         if !self.announcements.is_empty() || !self.fencing.goal().is_nothing() {
             let was_hard = self.fencing.goal().is_hard();
-            let goal = marks::goal(&self.announcements, &self.config, now.instant);
+            let mut goal = marks::goal(&self.announcements, &self.config, now.instant);
+            if goal.is_nothing() {
+                self.episode = None;
+            } else if goal.is_hard() && self.episode.is_none() {
+                self.episode = Some(Episode { key: self.base_key(now.instant), turns: 0 });
+            } else if was_hard && !goal.is_hard() {
+                self.episode.iter_mut().for_each(|episode| episode.turns += 1);
+            }
+            goal.episode.clone_from(&self.episode);
             if goal.is_hard() && !was_hard {
                 let leading = self.announcements.leading(&self.config, now.instant);
                 self.fence_untold = leading.map(|one| one.answered_since(&self.config, now.instant));
@@ -354,15 +374,14 @@ impl Machine {
         effects.push(Effect::Record(Record::Restored { left }));
     }
 
-    fn advance_drain(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        match self.announcements.drain_deadline(&self.config, now.instant) {
-            Some(deadline) => self.drain_by(deadline, now, effects),
-            None => self.call_off(now, effects),
+    fn advance_drain(&mut self, deadline: Option<Option<Deadline>>, now: Now, effects: &mut Vec<Effect>) {
+        if let Some(deadline) = deadline {
+            self.drain_by(deadline, now, effects);
         }
         if let Some(drain) = &mut self.drain {
             effects.extend(drain.step(now));
         }
-        self.announce_end(now, effects);
+        self.announce_end(effects);
         if self.announcements.is_empty() && self.drain.as_ref().is_some_and(|drain| drain.finish().is_some()) {
             self.drain = None;
         }
@@ -385,6 +404,7 @@ impl Machine {
         let drain = Drain::new(policy, deadline, pods.values().cloned(), now);
         let (to_go, skipped) = drain.counts();
         (self.drain, self.drain_deadline) = (Some(drain), deadline);
+        self.drain_key = self.base_key(now.instant);
         self.ends_told.clear();
         effects.push(Effect::Record(Record::DrainStarted { pods: to_go, skipped }));
         let note = format!("{to_go} pods to evict, {skipped} left alone");
@@ -393,8 +413,10 @@ impl Machine {
 
     /// The pods may stay. Those that were told to stop go on to do so.
     fn call_off(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        if let Some(drain) = self.drain.as_mut().filter(|drain| drain.finish().is_none()) {
+        let running = |drain: &&mut Drain| drain.finish().is_none() && !drain.is_cancelled();
+        if let Some(drain) = self.drain.as_mut().filter(running) {
             drain.cancel(now);
+            self.episode.iter_mut().for_each(|episode| episode.turns += 1);
         }
         let hibernates = |one: &Announcement| {
             one.signal.action == Action::Hibernate && one.response(&self.config, now.instant) >= Response::Drain
@@ -405,7 +427,7 @@ impl Machine {
         }
     }
 
-    fn announce_end(&mut self, now: Now, effects: &mut Vec<Effect>) {
+    fn announce_end(&mut self, effects: &mut Vec<Effect>) {
         let Some(drain) = &self.drain else { return };
         let Some(finish) = drain.finish() else { return };
         let outcomes @ [.., unfinished, _] = drain.outcomes();
@@ -415,7 +437,8 @@ impl Machine {
         }
         let note = notes::drained(outcomes, finish.slack_seconds, drain.is_cancelled());
         self.ends_told.push(reason);
-        effects.push(Effect::Publish(self.event(now.instant, reason, note, unfinished > 0)));
+        let key = format!("{}/{reason}", self.drain_key);
+        effects.push(Effect::Publish(NodeEvent { key, reason, note, warning: unfinished > 0 }));
     }
 
     /// Asks about the budgets while something is coming that does not clear the node yet.
@@ -445,6 +468,10 @@ impl Machine {
     /// What is done to the node has one Event per reason: its key is the same in every agent that ever sees the
     /// announcement that it is done for.
     fn base_key(&self, now: Instant) -> String {
+        if let Some(episode) = &self.episode {
+            let again = if episode.turns == 0 { String::new() } else { format!("/{}", episode.turns) };
+            return format!("{}{again}", episode.key);
+        }
         let hard = |one: &&Announcement| one.response(&self.config, now) >= Response::Cordon;
         let first = self.announcements.iter().find(hard).or_else(|| self.announcements.iter().next());
         first.map(|one| notes::key(one.signal.kind, &one.signal.id, one.first_seen)).unwrap_or_default()

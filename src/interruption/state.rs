@@ -32,8 +32,28 @@ pub struct State {
     pub complete: bool,
     /// What is coming.
     pub announcements: Vec<Entry>,
+    /// What the present fence and drain are named after.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub episode: Option<Episode>,
     /// What this agent put on the node, as opposed to what it found there.
     pub marks: Marks,
+}
+
+/// The time from the first announcement that fences the node to the end of the last one. Its name stays when that first
+/// one is over and others are not, so that no agent reports the same drain twice.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Episode {
+    /// Names its Events.
+    pub key: String,
+    /// How often its fence was taken back, or its drain called off, while something else was still coming.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub turns: u32,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// One announcement.
@@ -168,6 +188,7 @@ mod tests {
                 first_seen: "2026-03-31T16:32:25.125Z".parse().unwrap(),
                 detail: None,
             }],
+            episode: Some(Episode { key: "spot-interruption/terminate".into(), turns: 0 }),
             marks: Marks {
                 taints: vec![taint("spot-interruption")],
                 unschedulable: true,
@@ -187,7 +208,7 @@ mod tests {
 
     #[test]
     fn the_format_is_small_json() {
-        assert!(state().to_text().len() < 500, "{}", state().to_text());
+        assert!(state().to_text().len() < 600, "{}", state().to_text());
         assert!(state().to_text().contains(r#""kind":"spot-interruption""#));
         assert!(state().to_text().contains(r#""response":"drain""#));
     }

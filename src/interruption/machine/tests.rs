@@ -1,5 +1,9 @@
 //! Tables and properties of the machine in a pure world.
 
+mod actors;
+mod restarts;
+mod signals;
+
 use std::time::Duration;
 
 use proptest::prelude::*;
