@@ -235,7 +235,7 @@ impl Machine {
         };
         // Another boot: what was announced then has happened, unless the platform goes on to announce it.
         let same_boot = state.boot_id.is_none() || self.boot_id.is_none() || state.boot_id == self.boot_id;
-        self.fencing.resume(&state, same_boot);
+        self.fencing.resume(&state, node, same_boot);
         let first = state.announcements.first().map(|entry| notes::key(entry.kind, &entry.id, entry.first_seen));
         self.epilogue = state.episode.as_ref().map(|episode| episode.key.clone()).or(first);
         if !same_boot {
