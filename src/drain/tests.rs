@@ -11,7 +11,7 @@ use super::outcome::Outcome;
 use super::pod::{PodRef, PodView};
 use super::{Drain, Policy};
 use crate::clock::Now;
-use crate::config::OnBlockedEviction;
+use crate::config::Config;
 use crate::interruption::record::Record;
 use crate::interruption::{Effect, Stop};
 use crate::signal::Deadline;
@@ -26,15 +26,19 @@ fn pod(name: &str, grace: u64) -> PodView {
         grace: secs(grace),
         finished: false,
         daemon_set: false,
+        daemon_set_eviction: false,
         mirror: false,
         critical: false,
+        priority: 0,
+        controlled: true,
+        wish: None,
         marked: false,
         deletion: None,
     }
 }
 
 fn policy() -> Policy {
-    Policy { on_blocked: OnBlockedEviction::Delete, shutdown_tail: Duration::ZERO, safety_margin: secs(3) }
+    Policy::from(&Config::for_node("n1"))
 }
 
 /// What a drain asked of one pod.

@@ -345,12 +345,7 @@ impl Machine {
             }
             return;
         }
-        let policy = Policy {
-            on_blocked: self.config.on_blocked_eviction,
-            shutdown_tail: self.config.shutdown_tail,
-            safety_margin: self.config.safety_margin,
-        };
-        let drain = Drain::new(policy, pending.signal.deadline, pods.values().cloned(), now);
+        let drain = Drain::new(Policy::from(&*self.config), pending.signal.deadline, pods.values().cloned(), now);
         let (to_go, skipped) = drain.counts();
         effects.push(Effect::Record(Record::DrainStarted { pods: to_go, skipped }));
         let note = format!("{to_go} pods to evict, {skipped} left alone");
