@@ -45,20 +45,12 @@ pub(super) struct Terms {
     pub(super) limit: Option<Instant>,
     /// When every process of the node must have ended. A stop that is under way is held to this alone.
     pub(super) end_by: Option<Instant>,
-    /// When every call must have been made.
-    pub(super) call_by: Option<Instant>,
+    /// The latest start that still gives the pod its own grace and is no later than any call may be made.
+    pub(super) latest: Option<Instant>,
     /// When load balancers have let go of the node, if anybody waits for that.
     pub(super) ready: Option<Instant>,
     /// What to do past the latest start.
     pub(super) on_blocked: OnBlockedEviction,
-}
-
-impl Terms {
-    /// The latest start that still gives a pod this grace.
-    pub(super) fn latest_start(self, own: Duration) -> Option<Instant> {
-        let latest = grace::latest_start(own, self.limit?);
-        Some(self.call_by.map_or(latest, |call_by| latest.min(call_by)))
-    }
 }
 
 /// The part of the drain that belongs to one share.
@@ -113,11 +105,12 @@ impl Windows {
         }
     }
 
-    /// The window of a share at `now`. Pods that came too late for theirs join the one that is running; a share that had
-    /// no pods joins the next one, or the last.
+    /// The window of a share at `now`. A share without pods or without time joins the next one, else the last; pods that
+    /// came too late for theirs join the one that is running.
     fn window(&self, share: usize, now: Instant) -> Option<Window> {
         let (before, from) = self.spans.split_at_checked(share).unwrap_or((&self.spans, &[]));
-        let own = from.iter().flatten().next().or_else(|| before.iter().flatten().next_back());
+        let wide = from.iter().flatten().find(|window| window.ends > window.opens);
+        let own = wide.or_else(|| from.iter().flatten().next()).or_else(|| before.iter().flatten().next_back());
         let running = || self.spans.iter().flatten().find(|window| window.ends > now);
         own.filter(|window| window.ends > now).or_else(running).or(own).copied()
     }
@@ -128,13 +121,17 @@ impl Windows {
 pub(super) struct Plan {
     policy: Policy,
     pub(super) deadline: Option<Deadline>,
+    /// When every process must have ended.
+    pub(super) limit: Option<Instant>,
+    /// When every call must have been made.
+    call_by: Option<Instant>,
     ready: Option<Instant>,
     windows: Option<Windows>,
 }
 
 impl Plan {
     pub(super) fn new(policy: Policy, told: Instant) -> Self {
-        let mut plan = Self { policy, deadline: None, ready: None, windows: None };
+        let mut plan = Self { policy, deadline: None, limit: None, call_by: None, ready: None, windows: None };
         plan.load_balancers_told(told);
         plan
     }
@@ -158,8 +155,10 @@ impl Plan {
         }
         let same = self.deadline.is_some_and(|known| known.wall == deadline.wall);
         self.deadline = Some(deadline);
+        self.limit = self.end().map(|end| self.with_margin(end));
+        self.call_by = Some(self.with_margin(deadline.instant));
         let shares = self.policy.shares.as_slice();
-        let Some(limit) = self.limit().filter(|_| !shares.is_empty()) else { return };
+        let Some(limit) = self.limit.filter(|_| !shares.is_empty()) else { return };
         self.windows = Some(match self.windows.take() {
             Some(known) if same => Windows::new(shares, known.occupied, known.since, limit),
             known => {
@@ -180,21 +179,12 @@ impl Plan {
 
     /// There is no deadline any more.
     pub(super) fn drop_deadline(&mut self) {
-        (self.deadline, self.windows) = (None, None);
+        (self.deadline, self.limit, self.call_by, self.windows) = (None, None, None, None);
     }
 
     /// When the power goes.
     pub(super) fn end(&self) -> Option<Instant> {
         self.deadline.map(|deadline| deadline.instant + self.policy.shutdown_tail)
-    }
-
-    /// When every process must have ended.
-    pub(super) fn limit(&self) -> Option<Instant> {
-        self.end().map(|end| self.with_margin(end))
-    }
-
-    fn call_by(&self) -> Option<Instant> {
-        self.deadline.map(|deadline| self.with_margin(deadline.instant))
     }
 
     fn with_margin(&self, at: Instant) -> Instant {
@@ -212,12 +202,12 @@ impl Plan {
 
     /// What holds for this pod now.
     pub(super) fn terms(&self, view: &PodView, now: Instant) -> Terms {
-        let end_by = self.limit();
-        let window = self.window(view, now);
+        let limit = self.window(view, now).map(|window| window.ends).or(self.limit);
+        let latest = limit.map(|limit| grace::latest_start(view.grace, limit));
         Terms {
-            limit: window.map(|window| window.ends).or(end_by),
-            end_by,
-            call_by: self.call_by(),
+            limit,
+            end_by: self.limit,
+            latest: latest.map(|latest| self.call_by.map_or(latest, |call_by| latest.min(call_by))),
             ready: self.ready,
             on_blocked: self.policy.on_blocked,
         }
@@ -227,16 +217,22 @@ impl Plan {
         self.windows.as_ref()?.window(share_of(&self.policy.shares, view.priority), now)
     }
 
-    /// How long a pod has to wait for others although they may not go.
+    /// When the window of a pod opens whether or not others are left, at the latest when every call must have been made.
+    pub(super) fn window_opens(&self, view: &PodView, now: Instant) -> Option<Instant> {
+        let opens = self.window(view, now)?.opens;
+        Some(self.call_by.map_or(opens, |call_by| opens.min(call_by)))
+    }
+
+    pub(super) fn has_shares(&self) -> bool {
+        !self.policy.shares.is_empty()
+    }
+
+    /// How long a pod has to wait for others at most.
     pub(super) fn order(&self, view: &PodView, terms: Terms, now: Instant) -> Opening {
-        let window = self.window(view, now).map(|window| window.opens);
-        let alone = || if self.policy.shares.is_empty() { terms.latest_start(view.grace) } else { None };
-        let opens = window.or_else(|| alone()?.checked_sub(HEAD_START));
-        match (opens, terms.call_by) {
-            (Some(opens), Some(call_by)) => Opening::At(opens.min(call_by)),
-            (None, Some(call_by)) => Opening::At(call_by),
-            _ => Opening::Shut,
+        if self.has_shares() {
+            return self.window_opens(view, now).map_or(Opening::Shut, Opening::At);
         }
+        terms.latest.map_or(Opening::Shut, |latest| Opening::At(latest.checked_sub(HEAD_START).unwrap_or(latest)))
     }
 }
 

@@ -107,19 +107,14 @@ impl Tracked {
         self.view = view;
     }
 
-    /// The latest start that still gives the pod its own grace.
-    fn latest_start(&self, terms: Terms) -> Option<Instant> {
-        terms.latest_start(self.view.grace)
-    }
-
     /// What the order of stops within a class follows: who does not mind, then the least slack.
     pub(super) fn urgency(&self, terms: Terms) -> (bool, Option<Instant>) {
-        (self.view.wish != Some(Wish::Leave), self.latest_start(terms))
+        (self.view.wish != Some(Wish::Leave), terms.latest)
     }
 
     /// When its eviction may begin, given how long it has to wait for others.
     fn opening(&self, terms: Terms, order: Opening) -> Opening {
-        let latest = self.latest_start(terms);
+        let latest = terms.latest;
         let ahead =
             |head| latest.map_or(Opening::Shut, |latest| Opening::At(latest.checked_sub(head).unwrap_or(latest)));
         let ready = || terms.ready.map_or(Opening::Open, |ready| Opening::At(ready).min(ahead(HEAD_START)));
@@ -220,7 +215,7 @@ impl Tracked {
         if terms.on_blocked == OnBlockedEviction::Wait {
             return None;
         }
-        let latest = self.latest_start(terms)?;
+        let latest = terms.latest?;
         if self.refusal.is_some() {
             return Some(latest);
         }
@@ -322,7 +317,7 @@ impl Tracked {
     fn try_again(&mut self, pause: Duration, now: Instant, terms: Terms) {
         self.tries += 1;
         let retry = now + pause;
-        self.next_try = Some(match self.latest_start(terms) {
+        self.next_try = Some(match terms.latest {
             // Never sleep across the latest start, when a refusal stops counting, nor across the last try before it.
             Some(latest) if latest > now => {
                 let last_try = latest.checked_sub(LAST_TRY_AHEAD).filter(|at| *at > now);
