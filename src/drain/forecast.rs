@@ -172,8 +172,11 @@ mod tests {
         forecast(&[view], &policy(), start()).pods.remove(0)
     }
 
-    fn stay(until: Option<Timestamp>) -> Option<Wish> {
-        Some(Wish::Stay { asked_by: DO_NOT_DISRUPT, until })
+    const STAY: Option<Wish> = Some(Wish::Stay { asked_by: DO_NOT_DISRUPT, until: None });
+
+    fn stay_until(text: &str) -> PodView {
+        let wish = Wish::Stay { asked_by: DO_NOT_DISRUPT, until: Some(text.parse().unwrap()) };
+        PodView { wish: Some(wish), ..pod("web", 30) }
     }
 
     #[rstest]
@@ -183,25 +186,25 @@ mod tests {
     #[case::unmanaged(
         PodView { controlled: false, ..pod("web", 30) }, Verdict::Unmanaged, Some("no controller puts it up again"), 87.0
     )]
-    #[case::pinned(PodView { wish: stay(None), ..pod("web", 30) }, Verdict::Pinned, Some(DO_NOT_DISRUPT), 87.0)]
+    #[case::pinned(PodView { wish: STAY, ..pod("web", 30) }, Verdict::Pinned, Some(DO_NOT_DISRUPT), 87.0)]
     #[case::pinned_until(
-        PodView { wish: stay(Some("2026-03-31T20:00:00Z".parse().unwrap())), ..pod("web", 30) },
-        Verdict::Pinned, Some("karpenter.sh/do-not-disrupt until 2026-03-31T20:00:00Z"), 87.0
+        stay_until("2026-03-31T20:00:00Z"),
+        Verdict::Pinned,
+        Some("karpenter.sh/do-not-disrupt until 2026-03-31T20:00:00Z"),
+        87.0
     )]
-    #[case::was_pinned(
-        PodView { wish: stay(Some("2026-03-31T16:00:00Z".parse().unwrap())), ..pod("web", 30) }, Verdict::Fits, None, 87.0
-    )]
+    #[case::was_pinned(stay_until("2026-03-31T16:00:00Z"), Verdict::Fits, None, 87.0)]
     #[case::on_completion(
         PodView { wish: Some(Wish::Finish), ..pod("web", 30) },
         Verdict::Pinned, Some("cluster-autoscaler.kubernetes.io/safe-to-evict: on-completion"), 87.0
     )]
     #[case::does_not_mind(PodView { wish: Some(Wish::Leave), ..pod("web", 30) }, Verdict::Fits, None, 87.0)]
     #[case::the_worst_counts(
-        PodView { wish: stay(None), controlled: false, ..pod("web", 300) },
+        PodView { wish: STAY, controlled: false, ..pod("web", 300) },
         Verdict::Shortened, Some("asks for 300 s, a notice leaves 117 s"), -183.0
     )]
     #[case::pinned_is_worse_than_unmanaged(
-        PodView { wish: stay(None), controlled: false, ..pod("web", 30) }, Verdict::Pinned, Some(DO_NOT_DISRUPT), 87.0
+        PodView { wish: STAY, controlled: false, ..pod("web", 30) }, Verdict::Pinned, Some(DO_NOT_DISRUPT), 87.0
     )]
     fn one_pod_has_the_worst_verdict_that_fits(
         #[case] view: PodView,
@@ -222,7 +225,7 @@ mod tests {
         #[case] slack: f64,
     ) {
         let deletion = Some(Deletion { at: start().plus(secs(left)).wall, grace: secs(400) });
-        let found = of_one(PodView { deletion, wish: stay(None), controlled: false, ..pod("web", 400) });
+        let found = of_one(PodView { deletion, wish: STAY, controlled: false, ..pod("web", 400) });
         assert_eq!((found.verdict, found.slack_seconds), (verdict, slack));
     }
 

@@ -75,7 +75,7 @@ impl Windows {
         let total: f64 = taking_part().map(|(share, _)| f64::from(share.seconds)).sum();
         let count = taking_part().count();
         let time = limit.saturating_duration_since(since);
-        let (mut before, mut place, mut opens) = (0.0, 0, since);
+        let (mut before, mut place, mut opens) = (0.0, 0_usize, since);
         let spans = shares.iter().zip(&occupied).map(|(share, occupied)| {
             if !*occupied {
                 return None;
@@ -83,8 +83,8 @@ impl Windows {
             before += f64::from(share.seconds);
             place += 1;
             // The last one ends at the limit exactly, whatever rounding did before. Without any seconds nobody is preferred.
-            let part = if total > 0.0 { before / total } else { f64::from(place) / count as f64 };
-            let ends = if place as usize == count { limit } else { since + time.mul_f64(part.min(1.0)) };
+            let part = if total > 0.0 { before / total } else { place as f64 / count as f64 };
+            let ends = if place == count { limit } else { since + time.mul_f64(part.min(1.0)) };
             let window = Window { opens, ends: ends.max(opens) };
             opens = window.ends;
             Some(window)

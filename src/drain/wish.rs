@@ -101,8 +101,8 @@ mod tests {
     const STAY: Option<Wish> = Some(Wish::Stay { asked_by: DO_NOT_DISRUPT, until: None });
     const UNSAFE: Option<Wish> = Some(Wish::Stay { asked_by: SAFE_TO_EVICT, until: None });
 
-    fn until(text: &str) -> Option<Wish> {
-        Some(Wish::Stay { asked_by: DO_NOT_DISRUPT, until: Some(text.parse().unwrap()) })
+    fn until(text: &str) -> Wish {
+        Wish::Stay { asked_by: DO_NOT_DISRUPT, until: Some(text.parse().unwrap()) }
     }
 
     fn of(karpenter: &str, autoscaler: &str) -> Option<Wish> {
@@ -117,9 +117,9 @@ mod tests {
     #[case::karpenter("true", "-", STAY)]
     #[case::karpenter_false("false", "-", None)]
     #[case::karpenter_case("True", "-", None)]
-    #[case::for_hours("4h", "-", until("2026-03-31T16:00:00Z"))]
-    #[case::mixed("1h30m", "-", until("2026-03-31T13:30:00Z"))]
-    #[case::fraction("1.5h", "-", until("2026-03-31T13:30:00Z"))]
+    #[case::for_hours("4h", "-", Some(until("2026-03-31T16:00:00Z")))]
+    #[case::mixed("1h30m", "-", Some(until("2026-03-31T13:30:00Z")))]
+    #[case::fraction("1.5h", "-", Some(until("2026-03-31T13:30:00Z")))]
     #[case::no_unit("4", "-", None)]
     #[case::words("4 hours", "-", None)]
     #[case::days("4d", "-", None)]
@@ -134,7 +134,7 @@ mod tests {
     #[case::on_completion("-", "on-completion", Some(Wish::Finish))]
     #[case::autoscaler_typo("-", "no", None)]
     #[case::stay_beats_leave("true", "true", STAY)]
-    #[case::stay_beats_finish("4h", "on-completion", until("2026-03-31T16:00:00Z"))]
+    #[case::stay_beats_finish("4h", "on-completion", Some(until("2026-03-31T16:00:00Z")))]
     #[case::forever_beats_a_while("4h", "false", UNSAFE)]
     #[case::both("true", "false", STAY)]
     fn the_most_careful_wish_that_is_understood_counts(
