@@ -246,11 +246,9 @@ fn marks(sources: &Sources<'_>) -> Result<MarkConfig, ConfigError> {
 }
 
 fn shutdown_by_priority(sources: &Sources<'_>) -> Result<Vec<PriorityShare>, ConfigError> {
-    let given = sources.value("shutdown-grace-by-priority");
-    if given.value.is_empty() {
-        return Ok(Vec::new());
-    }
-    Err(given.refuse("cannot be read yet", "leave it out"))
+    let Some(given) = sources.get("shutdown-grace-by-priority") else { return Ok(Vec::new()) };
+    let valid = "paste the kubelet's list, for example [{priority: 0, shutdownGracePeriodSeconds: 60}]";
+    super::shares::parse(&given.value).map_err(|why| given.refuse(why, valid))
 }
 
 fn safety_margin(sources: &Sources<'_>) -> Result<Duration, ConfigError> {

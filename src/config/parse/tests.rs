@@ -37,6 +37,8 @@ fn every_setting_can_be_given_as_a_flag() {
             ("on-blocked-eviction", "wait"),
             ("shutdown-tail", "2m 30s"),
             ("safety-margin", "500ms"),
+            ("load-balancer-wait", "20s"),
+            ("shutdown-grace-by-priority", "[{priority: 5, shutdownGracePeriodSeconds: 30}]"),
             ("spot-poll-interval", "2s"),
             ("taint-key", "example.com/going"),
             ("taint-effect", "PreferNoSchedule"),
@@ -61,6 +63,8 @@ fn every_setting_can_be_given_as_a_flag() {
         on_blocked_eviction: OnBlockedEviction::Wait,
         shutdown_tail: Duration::from_secs(150),
         safety_margin: Duration::from_millis(500),
+        load_balancer_wait: Duration::from_secs(20),
+        shutdown_by_priority: vec![PriorityShare { priority: 5, seconds: 30 }],
         dry_run: true,
         booted_at: None,
         admin_address: "[::1]:1234".parse().unwrap(),
@@ -118,6 +122,11 @@ fn the_metadata_service_is_found_as_by_the_tools_of_aws(#[case] env: &[(&str, &s
     "--safety-margin is `60s`, which is at least half of the two minutes that a notice leaves; use less than 60s")]
 #[case::tail(("shutdown-tail", "601s"),
     "--shutdown-tail is `601s`, which is longer than EC2 waits for an instance to stop; use the kubelet's")]
+#[case::balancers(("load-balancer-wait", "6m"), "--load-balancer-wait is `6m`, which is too long; use 0s to 5m")]
+#[case::shares(("shutdown-grace-by-priority", "- priority: 5\n"),
+    "--shutdown-grace-by-priority is `- priority: 5\\n`, which has no `shutdownGracePeriodSeconds` in entry 1; paste the \
+     kubelet's list")]
+#[case::no_shares(("shutdown-grace-by-priority", ""), "--shutdown-grace-by-priority is ``, which is not a list")]
 #[case::too_often(("spot-poll-interval", "999ms"),
     "--spot-poll-interval is `999ms`, which is too often for the metadata service; use 1s to 30s")]
 #[case::too_seldom(("spot-poll-interval", "31s"),

@@ -487,8 +487,12 @@ pub(super) fn pod(name: &str, grace: u64) -> PodView {
         grace: secs(grace),
         finished: false,
         daemon_set: false,
+        daemon_set_eviction: false,
         mirror: false,
         critical: false,
+        priority: 0,
+        controlled: true,
+        wish: None,
         marked: false,
         deletion: None,
     }
