@@ -197,7 +197,8 @@ mod tests {
         let items =
             [(Item::TargetLifecycleState, 5), (Item::ScheduledEvents, 30), (Item::Rebalance, 5), (Item::SpotAction, 1)];
         for (item, seconds) in items {
-            schedule.add(item, Duration::from_secs(seconds), Duration::from_secs(10), now);
+            let pause = if item == Item::SpotAction { 2 } else { 10 };
+            schedule.add(item, Duration::from_secs(seconds), Duration::from_secs(pause), now);
         }
         schedule
     }

@@ -294,7 +294,7 @@ mod tests {
     async fn an_event_without_a_time_has_no_deadline_and_one_that_had_a_time_keeps_it() {
         let mut reader = Reader::new();
         let timeless = ScheduledEvent { not_before: None, ..event("e1", 0) };
-        assert_eq!(reader.read(&[timeless.clone()]).signals[0].deadline, None);
+        assert_eq!(reader.read(std::slice::from_ref(&timeless)).signals[0].deadline, None);
         let timed = reader.read(&[event("e1", HOUR)]);
         assert_eq!(reader.read(&[timeless]).signals, timed.signals);
     }

@@ -159,7 +159,7 @@ async fn a_fault_of_one_endpoint_leaves_the_others_alone(#[case] broken: &str) {
         // The service notices late that nobody reads on.
         let lingers = matches!(kind, FaultKind::Dribble(_));
         world.sim.fault(Fault::new(kind).path(broken));
-        levels(&mut monitor, 300 * SECOND).await;
+        levels(&mut monitor, 100 * SECOND).await;
         let endpoints = [(SPOT, 1, "spot"), (REBALANCE, 5, "rebalance"), (ASG, 5, "asg"), (SCHEDULED, 30, "scheduled")];
         for (path, interval, label) in endpoints {
             let longest = longest_pause(&world.asked(path));
