@@ -406,9 +406,9 @@ mod tests {
         for _ in 0..10 {
             assert_eq!(reader.read_list(&[], false).others, Others::Unknown);
         }
-        reader.read(&[]);
-        reader.read(&[]);
-        assert_eq!(reader.read(&[]).others, Others::Over);
+        for others in [Others::Unknown, Others::Unknown, Others::Over] {
+            assert_eq!(reader.read(&[]).others, others);
+        }
     }
 
     #[rstest]

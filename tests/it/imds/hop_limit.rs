@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use prometheus_client::registry::Registry;
 use spotwarden::clock::Clock;
-use spotwarden::config::Config;
+use spotwarden::config::parse::run_config;
+use spotwarden::config::settings::Environment;
 use spotwarden::imds::{Client, Item};
 use spotwarden::metrics::imds::ImdsMetrics;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -100,9 +101,13 @@ async fn client() {
     let place = std::env::var("CLIENT").unwrap();
     for (family, host) in ADDRESSES {
         for (port, limit) in LIMITS {
-            let endpoint = format!("http://{host}:{port}");
             reach(&format!("{host}:{port}")).await;
-            let config = Config { imds: config_of(endpoint), ..Config::for_node("n1") };
+            // The real addresses are found by the mode alone.
+            let endpoint = ("AWS_EC2_METADATA_SERVICE_ENDPOINT", format!("http://{host}:{port}"));
+            let mode = ("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE", family.to_owned());
+            let variable = if port == 80 { mode } else { endpoint };
+            let environment: Environment = [("NODE_NAME", "n1".to_owned()), variable].into_iter().collect();
+            let config = run_config(&|_| None, &environment).unwrap().agent;
             let metrics = ImdsMetrics::register(&mut Registry::default());
             let client = Client::new(&config.imds, Clock::System, metrics).unwrap();
             let result = match client.get(Item::SpotAction).await {
@@ -112,10 +117,6 @@ async fn client() {
             println!("\nRESULT {place} {family} {limit}: {result}");
         }
     }
-}
-
-fn config_of(endpoint: String) -> spotwarden::config::ImdsConfig {
-    spotwarden::config::ImdsConfig { endpoint, ..Config::for_node("n1").imds }
 }
 
 /// A request without a token goes there and its answer comes back, as soon as the service is up: whatever is lost later is
