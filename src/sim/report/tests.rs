@@ -127,7 +127,7 @@ fn the_fence_must_be_whole_and_early() {
 fn what_is_not_the_agents_is_left_alone() {
     breaks(|facts| facts.pods[1].told_by_agent = true, &["left alone"]);
     breaks(|facts| _ = facts.events.insert("Fenced".into(), 2), &["published twice"]);
-    breaks(|facts| facts.imds_requests = vec![poll(seconds(1)); 3], &["IMDS is polled"]);
+    breaks(|facts| facts.imds_requests = vec![poll(seconds(1)); 21], &["IMDS is polled"]);
     breaks(|facts| facts.imds_requests[0].is_safe = false, &["IMDS is asked"]);
     breaks(|facts| facts.imds_most_at_once = 2, &["IMDS is asked"]);
 }
