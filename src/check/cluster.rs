@@ -198,7 +198,7 @@ pub fn to_drain(pods: &[PodView]) -> Vec<PodRef> {
 /// The finding if evictions cannot be tried out.
 pub fn budgets_unknown(needed: bool) -> Finding {
     let why = if needed {
-        "evictions are not allowed; see the check pods-eviction-create"
+        "evictions are not known to be allowed; see the check pods-eviction-create"
     } else {
         "these settings do not drain"
     };
@@ -272,8 +272,10 @@ pub fn forecast(forecast: &Forecast) -> Finding {
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
+    use serde_json::json;
 
     use super::*;
+    use crate::k8s::wire::WirePod;
 
     #[rstest]
     #[case(Trouble::Refused { code: 401, message: "Unauthorized".into() }, "answers 401: Unauthorized", "token")]
@@ -324,6 +326,23 @@ mod tests {
     #[case::open(EvictionAnswer::Unknown("503".into()), Status::Warning)]
     fn an_eviction_that_was_tried_out_is_judged_by_its_answer(#[case] answer: EvictionAnswer, #[case] status: Status) {
         assert_eq!(answered([answer]).status, status);
+    }
+
+    #[test]
+    fn only_pods_that_a_drain_would_stop_are_tried_out() {
+        let view = |name: &str, mut object: Value| {
+            object["metadata"]["name"] = name.into();
+            serde_json::from_value::<WirePod>(object).unwrap().view
+        };
+        let daemon_set = json!([{"apiVersion": "apps/v1", "kind": "DaemonSet", "controller": true}]);
+        let pods = [
+            view("web", json!({"metadata": {}})),
+            view("leaving", json!({"metadata": {"deletionTimestamp": "2026-03-31T16:34:24Z"}})),
+            view("done", json!({"metadata": {}, "status": {"phase": "Succeeded"}})),
+            view("log-agent", json!({"metadata": {"ownerReferences": daemon_set}})),
+        ];
+        let names: Vec<_> = to_drain(&pods).into_iter().map(|pod| pod.name).collect();
+        assert_eq!(names, ["web"]);
     }
 
     #[test]

@@ -338,6 +338,52 @@ async fn rights_that_the_settings_do_not_use_are_not_asked_for() {
     }
 }
 
+/// A service that answers some paths with a refusal.
+fn refusing(inner: kube::Client, path: &'static str) -> kube::Client {
+    let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+        let inner = inner.clone();
+        async move {
+            if request.uri().path() != path {
+                return inner.send(request).await;
+            }
+            let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 403,
+                "reason": "Forbidden", "message": "not for you"});
+            let body = kube::client::Body::from(status.to_string().into_bytes());
+            Ok(http::Response::builder().status(403).body(body).unwrap())
+        }
+    });
+    kube::Client::new(service, "default")
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_question_that_is_refused_leaves_the_others() {
+    let place = Place::new().await;
+    for (path, expected) in [
+        ("/version", vec![]),
+        ("/api/v1/pods", vec![("budgets", Status::Skipped), ("forecast", Status::Skipped)]),
+        (
+            "/api/v1/nodes",
+            vec![
+                ("node", Status::Missing),
+                ("node-marks", Status::Skipped),
+                ("budgets", Status::Skipped),
+                ("forecast", Status::Skipped),
+            ],
+        ),
+    ] {
+        let client = refusing(place.server.client(), path);
+        let report = examine(&place.config, Ok(client), place.clock).await;
+        assert_eq!(trouble(&report), expected, "{path}");
+    }
+    let client = refusing(place.server.client(), "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews");
+    let report = examine(&place.config, Ok(client), place.clock).await;
+    for right in &RIGHTS {
+        let found = finding(&report, right.id);
+        assert!(found.status == Status::Warning && found.found.contains("403: not for you"), "{found:?}");
+        assert!(found.remedy.as_deref().unwrap().contains("system:basic-user"));
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_wrong_node_name_is_named_with_the_remedy() {
     let mut place = Place::new().await;

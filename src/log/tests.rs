@@ -96,7 +96,7 @@ fn finished(unfinished: u32) -> Record {
     json!({"asked": 2, "blocked": 0}))]
 #[case(Record::Preflight { asked: 9, blocked: vec![(pod(), "needs 1".into()); 7] }, "WARN",
     "preflight: evictions would be refused",
-    json!({"asked": 9, "blocked": 7, "pods": vec!["shop/cart: needs 1"; 5].join("; ")}))]
+    json!({"asked": 9, "blocked": 7, "pods": (["shop/cart: needs 1"; 5].join("; "))}))]
 #[case(stop(30, false), "INFO", "pod stopping", json!({"wanted_seconds": 30, "granted_seconds": 30}))]
 #[case(stop(5, false), "WARN", "pod stopping with shortened grace", json!({"granted_seconds": 5}))]
 #[case(stop(30, true), "WARN", "pod deleted past a refusal", json!({"pod": "cart"}))]

@@ -106,7 +106,7 @@ async fn the_rights_of_the_manifests_are_enough_and_a_missing_one_is_named() {
     let kubeconfig = Path::new(env!("CARGO_TARGET_TMPDIR")).join("check-agent-kubeconfig.yaml");
     plane.write_kubeconfig(&kubeconfig, &agent_token(plane).await);
     let (code, others) = check(&kubeconfig, &url).await;
-    assert_eq!(Vec::from_iter(others.keys()), ["budgets", "forecast"], "{others:?}");
+    assert_eq!(others.keys().collect::<Vec<_>>(), ["budgets", "forecast"], "{others:?}");
     assert_eq!(others["budgets"]["found"], "1 of 2 evictions would be refused now");
     let words = others["budgets"]["details"][0].as_str().unwrap();
     assert!(words.starts_with("check-test/till-0: ") && words.contains("disruption budget"), "{words}");
