@@ -212,6 +212,9 @@ pub fn budgets(answers: &[(PodRef, EvictionAnswer)]) -> Finding {
     let unknown = answers.iter().filter(|(_, answer)| is_open(answer)).count();
     let open = if unknown == 0 { String::new() } else { format!("; {unknown} could not be tried out") };
     let asked = answers.len();
+    if answers.is_empty() {
+        return Finding::new(BUDGETS, Status::Ok, "no pods to evict");
+    }
     if refused.is_empty() {
         let found = format!("none of {asked} evictions would be refused{open}");
         let status = if unknown == 0 { Status::Ok } else { Status::Warning };
