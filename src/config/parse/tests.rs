@@ -213,3 +213,28 @@ fn a_long_value_is_not_repeated_in_full() {
 fn qualified_names_are_those_of_kubernetes(#[case] key: &str, #[case] valid: bool) {
     assert_eq!(is_qualified_name(key), valid);
 }
+
+#[test]
+fn what_applies_is_told_with_its_source_by_the_rules_of_the_start() {
+    let env = [
+        ("NODE_NAME", "n1"),
+        ("SPOTWARDEN_SAFETY_MARGIN", "4s"),
+        ("SPOTWARDEN_TAINT_EFFECT", ""),
+        ("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE", "IPv6"),
+        ("RUST_LOG", "debug"),
+    ];
+    let env: Environment = env.into_iter().collect();
+    let flags = |flag: &str| (flag == "node-name").then(|| "n2".to_owned());
+    let all = effective(&flags, &env);
+    let of = |name: &str| {
+        let found = all.iter().find(|setting| setting.env == name).unwrap();
+        (found.value.as_deref(), found.source)
+    };
+    assert_eq!(of("NODE_NAME"), (Some("n2"), Source::Flag));
+    assert_eq!(of("SPOTWARDEN_SAFETY_MARGIN"), (Some("4s"), Source::Environment));
+    assert_eq!(of("SPOTWARDEN_TAINT_EFFECT"), (Some("NoSchedule"), Source::Default));
+    assert_eq!(of("SPOTWARDEN_LOG_LEVEL"), (None, Source::Default));
+    assert_eq!(of("AWS_EC2_METADATA_SERVICE_ENDPOINT"), (Some("http://[fd00:ec2::254]"), Source::Environment));
+    assert_eq!(of("RUST_LOG"), (Some("debug"), Source::Environment));
+    assert_eq!(all.len(), SETTINGS.len() + 2, "every setting once");
+}
