@@ -90,7 +90,7 @@ fn coming(out: &mut String, facts: &Facts<'_>) -> fmt::Result {
         return Ok(());
     }
     // The whole node goes by the earliest, which is the first.
-    writeln!(out, "<h2>Coming</h2>\n<table class=\"rows coming\">")?;
+    writeln!(out, "<h2>Coming</h2>\n<table class=\"rows\">")?;
     writeln!(out, "<tr><th>What</th><th>When</th><th>Response</th><th>First seen</th><th>Detail</th></tr>")?;
     pending.iter().try_for_each(|pending| coming_row(out, pending, facts.now))?;
     writeln!(out, "</table>")
