@@ -1,19 +1,27 @@
 //! What the answers of the metadata service mean. Pure.
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 use super::report::{CLOCK, Finding, IDENTITY, IMDS, Status};
 use crate::config::{Config, Response};
 use crate::http::BuildError;
-use crate::imds::documents::{Identity, spot_notice};
+use crate::imds::documents::{
+    Identity, LifecycleState, LifecycleWord, Malformed, lifecycle_state, rebalance_recommendation, scheduled_events,
+    spot_notice,
+};
 use crate::imds::{Answer, Error, Item, Timing};
-use crate::signal::Kind;
+use crate::signal::{Action, Kind};
 
 /// What is asked first, to see whether anything can be asked at all.
 pub const FIRST: Item = Item::InstanceId;
 
 /// Where each kind is announced.
-pub const ITEMS: [(Kind, Item); 1] = [(Kind::SpotInterruption, Item::SpotAction)];
+pub const ITEMS: [(Kind, Item); 4] = [
+    (Kind::SpotInterruption, Item::SpotAction),
+    (Kind::RebalanceRecommendation, Item::Rebalance),
+    (Kind::ScheduledEvent, Item::ScheduledEvents),
+    (Kind::AsgTermination, Item::TargetLifecycleState),
+];
 
 /// A clock that is further off than this is worth a look.
 const NOTABLE_SKEW: SignedDuration = SignedDuration::from_secs(5);
@@ -148,50 +156,85 @@ pub fn ignored(kind: Kind) -> Finding {
 /// What the metadata service says of one kind now.
 pub fn signal(kind: Kind, read: &Read) -> Finding {
     let id = kind.as_str();
-    let answer = match read {
-        Ok(answer) => answer,
+    let body = match read {
+        Ok(answer) => answer.body.as_deref(),
         Err(error) => {
             return Finding::new(id, Status::Missing, words(error))
                 .remedy("Check again; if it stays, look for a proxy or firewall that singles this path out.");
         }
     };
-    let text = answer.body.as_deref().map(|body| String::from_utf8_lossy(body).trim().to_owned());
-    let text = text.unwrap_or_default();
-    if is_quiet(kind, &text) {
-        let shown = if text.is_empty() || text == "[]" { String::new() } else { format!(" ({})", shortened(&text)) };
-        return Finding::new(id, Status::Ok, format!("nothing announced{shown}"));
-    }
-    if kind == Kind::SpotInterruption {
-        return spot(&text);
-    }
-    Finding::new(id, Status::Warning, format!("announced now: {}", shortened(&text)))
-}
-
-/// Whether a document announces nothing.
-fn is_quiet(kind: Kind, text: &str) -> bool {
-    match kind {
-        Kind::AsgTermination => text != "Terminated",
-        Kind::SpotInterruption | Kind::RebalanceRecommendation | Kind::ScheduledEvent => {
-            text.is_empty() || text == "[]"
+    // 404 is how the metadata service says that there is nothing.
+    let Some(body) = body else { return quiet(kind, "") };
+    let said = match kind {
+        Kind::SpotInterruption => spot(body),
+        Kind::RebalanceRecommendation => rebalance(body),
+        Kind::ScheduledEvent => scheduled(body),
+        Kind::AsgTermination => lifecycle(body),
+    };
+    match said {
+        Ok(Said::Nothing(state)) => quiet(kind, state),
+        Ok(Said::Announced(what)) => Finding::new(id, Status::Warning, format!("announced now: {what}")),
+        Err(malformed) => {
+            let text: String = String::from_utf8_lossy(body).chars().take(MOST_SHOWN).collect();
+            Finding::new(id, Status::Missing, format!("{malformed}: {text}"))
+                .remedy("Check that the endpoint is an EC2 metadata service and that no proxy stands in between.")
         }
     }
 }
 
-fn spot(text: &str) -> Finding {
-    let id = Kind::SpotInterruption.as_str();
-    match spot_notice(text.as_bytes()) {
-        Ok(notice) => {
-            let what = notice.action.map_or("end this instance", crate::signal::Action::phrase);
-            let when = notice.time.map_or_else(|| "a time that it does not say".to_owned(), |time| time.to_string());
-            Finding::new(id, Status::Warning, format!("announced now: EC2 will {what} at {when}"))
-        }
-        Err(malformed) => Finding::new(id, Status::Missing, format!("{malformed}: {}", shortened(text)))
-            .remedy("Check that the endpoint is an EC2 metadata service and that no proxy stands in between."),
-    }
+/// What a document says, in words.
+enum Said {
+    /// Nothing is announced; the state that it tells, if it tells one.
+    Nothing(&'static str),
+    /// This is.
+    Announced(String),
 }
 
-fn shortened(text: &str) -> String {
-    text.chars().take(MOST_SHOWN).collect()
+fn quiet(kind: Kind, state: &str) -> Finding {
+    let state = if state.is_empty() { String::new() } else { format!(" ({state})") };
+    Finding::new(kind.as_str(), Status::Ok, format!("nothing announced{state}"))
+}
+
+fn spot(body: &[u8]) -> Result<Said, Malformed> {
+    let notice = spot_notice(body)?;
+    let what = notice.action.map_or("end this instance", Action::phrase);
+    Ok(Said::Announced(format!("EC2 will {what} at {}", at(notice.time))))
+}
+
+fn rebalance(body: &[u8]) -> Result<Said, Malformed> {
+    let recommendation = rebalance_recommendation(body)?;
+    Ok(Said::Announced(format!("an elevated risk of an interruption, since {}", at(recommendation.notice_time))))
+}
+
+fn scheduled(body: &[u8]) -> Result<Said, Malformed> {
+    let read = scheduled_events(body)?;
+    let mut events: Vec<String> = read
+        .events
+        .iter()
+        .filter(|event| !event.done)
+        .map(|event| format!("{} ({}) not before {}", event.code_word, event.id, at(event.not_before)))
+        .collect();
+    if !read.complete {
+        events.push("an event that cannot be read".to_owned());
+    }
+    Ok(if events.is_empty() { Said::Nothing("") } else { Said::Announced(events.join(", ")) })
+}
+
+fn lifecycle(body: &[u8]) -> Result<Said, Malformed> {
+    Ok(match lifecycle_state(body)? {
+        LifecycleWord::Empty => Said::Nothing(""),
+        LifecycleWord::Known(LifecycleState::InService) => Said::Nothing(LifecycleState::InService.as_str()),
+        LifecycleWord::Known(state) => {
+            Said::Announced(format!("the auto scaling group moves it to {}", state.as_str()))
+        }
+        LifecycleWord::Unknown => {
+            Said::Announced(format!("a target state that is not known: {}", String::from_utf8_lossy(body).trim()))
+        }
+    })
+}
+
+fn at(time: Option<Timestamp>) -> String {
+    time.map_or_else(|| "a time that it does not say".to_owned(), |time| time.to_string())
 }
 
 /// The node's clock beside the platform's.
@@ -266,13 +309,30 @@ mod tests {
         Kind::RebalanceRecommendation,
         Some(r#"{"noticeTime":"2026-03-31T16:00:00Z"}"#),
         Status::Warning,
-        "noticeTime"
+        "since 2026-03-31T16"
     )]
+    #[case(Kind::RebalanceRecommendation, Some("{}"), Status::Warning, "a time that it does not say")]
+    #[case(Kind::RebalanceRecommendation, Some("<html/>"), Status::Missing, "<html/>")]
     #[case(Kind::ScheduledEvent, Some("[]"), Status::Ok, "nothing announced")]
-    #[case(Kind::ScheduledEvent, Some(r#"[{"Code":"system-reboot"}]"#), Status::Warning, "system-reboot")]
+    #[case(
+        Kind::ScheduledEvent,
+        Some(r#"[{"Code":"system-reboot","EventId":"instance-event-0","State":"active","NotBefore":"21 Jan 2027 09:00:43 GMT"}]"#),
+        Status::Warning,
+        "system-reboot (instance-event-0) not before 2027-01-21T09:00:43Z"
+    )]
+    #[case(
+        Kind::ScheduledEvent,
+        Some(r#"[{"Code":"system-reboot","EventId":"instance-event-0","State":"canceled","NotBefore":"21 Jan 2027 09:00:43 GMT"}]"#),
+        Status::Ok,
+        "nothing announced"
+    )]
+    #[case(Kind::ScheduledEvent, Some("[7]"), Status::Warning, "cannot be read")]
+    #[case(Kind::ScheduledEvent, Some("{}"), Status::Missing, "no JSON list")]
     #[case(Kind::AsgTermination, None, Status::Ok, "nothing announced")]
     #[case(Kind::AsgTermination, Some("InService\n"), Status::Ok, "nothing announced (InService)")]
-    #[case(Kind::AsgTermination, Some("Terminated"), Status::Warning, "announced now: Terminated")]
+    #[case(Kind::AsgTermination, Some("Terminated"), Status::Warning, "moves it to Terminated")]
+    #[case(Kind::AsgTermination, Some("Orbiting"), Status::Warning, "not known: Orbiting")]
+    #[case(Kind::AsgTermination, Some("two words"), Status::Missing, "no single word")]
     #[tokio::test]
     async fn a_level_is_told_as_it_stands(
         #[case] kind: Kind,
