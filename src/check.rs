@@ -18,15 +18,15 @@ pub mod report;
 
 use std::io::Write as _;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use prometheus_client::registry::Registry;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Now};
 use crate::config::parse::{Effective, RunConfig};
 use crate::config::{Config, Response};
+use crate::drain::Policy;
 use crate::drain::eviction::EvictionAnswer;
-use crate::drain::forecast::{Forecast, PodForecast, Verdict};
+use crate::drain::forecast::{Forecast, NOTICE};
 use crate::drain::pod::{PodRef, PodView};
 use crate::imds;
 use crate::k8s::client::{self, ClientError};
@@ -79,7 +79,7 @@ pub fn finish(report: &Report, output: Format) -> ExitCode {
 /// The report of one node, without its settings.
 pub async fn examine(config: &Config, kube: Result<kube::Client, ClientError>, clock: Clock) -> Report {
     let (mut findings, (of_cluster, forecast)) =
-        tokio::join!(examine_instance(config, clock), examine_cluster(config, kube));
+        tokio::join!(examine_instance(config, clock), examine_cluster(config, kube, clock));
     findings.extend(of_cluster);
     Report { node: config.node_name.clone(), findings, forecast, settings: Vec::new() }
 }
@@ -110,7 +110,11 @@ async fn examine_instance(config: &Config, clock: Clock) -> Vec<Finding> {
     findings
 }
 
-async fn examine_cluster(config: &Config, kube: Result<kube::Client, ClientError>) -> (Vec<Finding>, Option<Forecast>) {
+async fn examine_cluster(
+    config: &Config,
+    kube: Result<kube::Client, ClientError>,
+    clock: Clock,
+) -> (Vec<Finding>, Option<Forecast>) {
     let cluster = kube.map(|client| Cluster::new(client, &config.node_name));
     let version = match &cluster {
         Ok(cluster) => cluster.version().await,
@@ -143,42 +147,18 @@ async fn examine_cluster(config: &Config, kube: Result<kube::Client, ClientError
     };
     let answers = if may_evict { cluster.try_out(&cluster::to_drain(&pods)).await } else { Vec::new() };
     findings.push(if may_evict { cluster::budgets(&answers) } else { cluster::budgets_unknown(needs.drains) });
-    let forecast = forecast(config, &pods, &answers);
+    let forecast = forecast(config, &pods, &answers, clock.now());
     findings.push(cluster::forecast(&forecast));
     (findings, Some(forecast))
 }
 
-/// What a spot notice leaves.
-const NOTICE: Duration = Duration::from_secs(120);
-
 /// What a notice that arrived now would mean for each pod.
-fn forecast(config: &Config, pods: &[PodView], answers: &[(PodRef, EvictionAnswer)]) -> Forecast {
-    let window = (NOTICE + config.shutdown_tail).saturating_sub(config.safety_margin);
-    let slack = |pod: &PodView| window.as_secs_f64() - pod.grace.as_secs_f64();
-    let blocked = |pod: &PodView| {
-        answers.iter().find_map(|(id, answer)| match answer {
-            EvictionAnswer::Blocked(words) if *id == pod.id => Some(words.clone()),
-            _ => None,
-        })
+fn forecast(config: &Config, pods: &[PodView], answers: &[(PodRef, EvictionAnswer)], now: Now) -> Forecast {
+    let refusal = |(pod, answer): &(PodRef, EvictionAnswer)| match answer {
+        EvictionAnswer::Blocked(words) => Some((pod.clone(), words.clone())),
+        _ => None,
     };
-    let drained: Vec<&PodView> = pods.iter().filter(|pod| pod.skip().is_none() && pod.deletion.is_none()).collect();
-    let mut forecasts: Vec<PodForecast> = drained
-        .iter()
-        .map(|pod| {
-            let (verdict, reason) = match blocked(pod) {
-                _ if slack(pod) < 0.0 => {
-                    let words = format!("wants {} s, a notice leaves {} s", pod.grace.as_secs(), window.as_secs());
-                    (Verdict::Shortened, Some(words))
-                }
-                Some(words) => (Verdict::Blocked, Some(words)),
-                None => (Verdict::Fits, None),
-            };
-            PodForecast { pod: pod.id.clone(), verdict, reason }
-        })
-        .collect();
-    forecasts.sort_by(|a, b| (a.verdict, &a.pod).cmp(&(b.verdict, &b.pod)));
-    let least = drained.iter().map(|pod| slack(pod)).min_by(f64::total_cmp);
-    Forecast { pods: forecasts, least_slack_seconds: least }
+    Forecast::of(pods, &Policy::from(config), NOTICE, now, &answers.iter().filter_map(refusal).collect())
 }
 
 #[cfg(test)]

@@ -170,10 +170,8 @@ fn forecast(out: &mut String, forecast: &Forecast) -> fmt::Result {
 }
 
 fn verdict_counts(forecast: &Forecast) -> String {
-    let count = |verdict| forecast.pods.iter().filter(|pod| pod.verdict == verdict).count();
-    let counts = Verdict::ALL.into_iter().map(|verdict| (verdict.as_str(), count(verdict)));
-    let some: Vec<String> =
-        counts.filter(|(_, count)| *count > 0).map(|(name, count)| format!("{count} {name}")).collect();
+    let counts = Verdict::ALL.into_iter().zip(forecast.counts()).filter(|(_, count)| *count > 0);
+    let some: Vec<String> = counts.map(|(verdict, count)| format!("{count} {}", verdict.as_str())).collect();
     if some.is_empty() { "none to drain".to_owned() } else { some.join(", ") }
 }
 
@@ -399,6 +397,7 @@ mod tests {
         let of = |number: usize, verdict| PodForecast {
             pod: PodRef { namespace: "shop".into(), name: format!("pod-{number}"), uid: String::new() },
             verdict,
+            slack_seconds: 0.0,
             reason: (verdict == Verdict::Shortened).then(|| "grace 600 s, a notice leaves 117 s".to_owned()),
         };
         let mut pods: Vec<_> = (0..hurt).map(|number| of(number, Verdict::Shortened)).collect();

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::report::{API_SERVER, BUDGETS, FORECAST, Finding, MOST_NAMED, NODE, NODE_MARKS, Status, worst};
+use super::report::{API_SERVER, BUDGETS, FORECAST, Finding, MOST_NAMED, NODE, NODE_MARKS, Status};
 use crate::check::access::RIGHTS;
 use crate::config::Config;
 use crate::drain::eviction::EvictionAnswer;
-use crate::drain::forecast::{Forecast, Verdict};
+use crate::drain::forecast::{Forecast, PodForecast, Verdict};
 use crate::drain::pod::{PodRef, PodView};
 use crate::interruption::fence::{LOAD_BALANCER_LABEL, present, state_text};
 use crate::interruption::state::{ANNOTATION, State, StateError};
@@ -248,28 +248,32 @@ fn is_open(answer: &EvictionAnswer) -> bool {
 
 /// Whether the node could be cleared within a notice that arrived now.
 pub fn forecast(forecast: &Forecast) -> Finding {
-    let count = |verdict| forecast.pods.iter().filter(|pod| pod.verdict == verdict).count();
-    let counts: Vec<String> = Verdict::ALL
-        .into_iter()
-        .filter(|verdict| count(*verdict) > 0)
-        .map(|verdict| format!("{} {}", count(verdict), verdict.as_str()))
-        .collect();
+    let counts = Verdict::ALL.into_iter().zip(forecast.counts()).filter(|(_, count)| *count > 0);
+    let counts: Vec<String> = counts.map(|(verdict, count)| format!("{count} {}", verdict.as_str())).collect();
     let pods = if counts.is_empty() { "no pods to drain".to_owned() } else { format!("pods: {}", counts.join(", ")) };
     let slack = forecast.least_slack_seconds.map(|slack| format!("; least slack {slack:.0} s")).unwrap_or_default();
     let found = format!("{pods}{slack}");
-    let named = worst(forecast).map(|pod| {
+    let trouble: Vec<&PodForecast> = forecast.pods.iter().filter(|pod| pod.verdict != Verdict::Fits).collect();
+    let Some(worst) = trouble.first() else { return Finding::new(FORECAST, Status::Ok, found) };
+    let named = trouble.iter().take(MOST_NAMED).map(|pod| {
         let reason = pod.reason.as_deref().map(|reason| format!(" ({reason})")).unwrap_or_default();
         format!("{}: {}{reason}", pod.pod, pod.verdict.as_str())
     });
-    let hurt = forecast.pods.len() - count(Verdict::Fits);
-    if hurt == 0 {
-        return Finding::new(FORECAST, Status::Ok, found);
-    }
-    let more = hurt.saturating_sub(MOST_NAMED);
+    let more = trouble.len().saturating_sub(MOST_NAMED);
     let rest = (more > 0).then(|| format!("and {more} more"));
-    Finding::new(FORECAST, Status::Warning, found)
-        .details(named.chain(rest))
-        .remedy("Shorten terminationGracePeriodSeconds to what two minutes allow, or keep these pods off spot nodes.")
+    let finding = Finding::new(FORECAST, Status::Warning, found).details(named.chain(rest));
+    match worst.verdict {
+        Verdict::Shortened => finding.remedy(
+            "Shorten terminationGracePeriodSeconds to what two minutes allow, or keep these pods off spot nodes.",
+        ),
+        Verdict::Blocked => finding.remedy("See the check budgets."),
+        Verdict::Pinned => {
+            finding.remedy("Keep these pods off spot nodes: a notice waits for nobody, whatever an annotation asks.")
+        }
+        Verdict::Unmanaged | Verdict::Fits => {
+            finding.remedy("Let a controller own these pods, or accept that a notice ends them for good.")
+        }
+    }
 }
 
 #[cfg(test)]
@@ -354,6 +358,22 @@ mod tests {
         assert_eq!(finding.found, "30 of 30 evictions would be refused now");
         assert_eq!(finding.details.len(), MOST_NAMED + 1);
         assert_eq!((finding.details[0].as_str(), finding.details[5].as_str()), ("shop/web-0: needs 1", "and 25 more"));
+    }
+
+    #[rstest]
+    #[case(Verdict::Shortened, "terminationGracePeriodSeconds")]
+    #[case(Verdict::Blocked, "check budgets")]
+    #[case(Verdict::Pinned, "annotation")]
+    #[case(Verdict::Unmanaged, "controller")]
+    fn the_worst_verdict_has_its_remedy(#[case] verdict: Verdict, #[case] remedy: &str) {
+        let of = |verdict| PodForecast { pod: pod(0), verdict, reason: None, slack_seconds: 1.0 };
+        let all = Forecast { pods: vec![of(verdict), of(Verdict::Fits)], least_slack_seconds: Some(1.0) };
+        let finding = forecast(&all);
+        assert_eq!(finding.details, [format!("shop/web-0: {}", verdict.as_str())]);
+        assert!(
+            finding.status == Status::Warning && finding.remedy.as_deref().unwrap().contains(remedy),
+            "{finding:?}"
+        );
     }
 
     #[test]

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::access::RIGHTS;
 use crate::config::parse::Effective;
-use crate::drain::forecast::{Forecast, PodForecast, Verdict};
+use crate::drain::forecast::{Forecast, Verdict};
 use crate::signal::Kind;
 
 /// The metadata service answers with a session token.
@@ -209,15 +209,16 @@ impl Report {
 }
 
 fn forecast_json(forecast: &Forecast) -> Value {
-    let count = |verdict| forecast.pods.iter().filter(|pod| pod.verdict == verdict).count();
+    let counts = Verdict::ALL.into_iter().zip(forecast.counts());
     let counts: serde_json::Map<String, Value> =
-        Verdict::ALL.into_iter().map(|verdict| (verdict.as_str().to_owned(), count(verdict).into())).collect();
-    let worst = worst(forecast).map(|pod| {
+        counts.map(|(verdict, count)| (verdict.as_str().to_owned(), count.into())).collect();
+    let worst = forecast.pods.iter().filter(|pod| pod.verdict != Verdict::Fits).take(MOST_NAMED).map(|pod| {
         json!({
             "namespace": pod.pod.namespace,
             "name": pod.pod.name,
             "verdict": pod.verdict.as_str(),
             "reason": pod.reason,
+            "slack_seconds": pod.slack_seconds,
         })
     });
     json!({
@@ -225,11 +226,6 @@ fn forecast_json(forecast: &Forecast) -> Value {
         "least_slack_seconds": forecast.least_slack_seconds,
         "worst": worst.collect::<Vec<_>>(),
     })
-}
-
-/// The pods that a notice would hurt, the worst first, as many as are named.
-pub(super) fn worst(forecast: &Forecast) -> impl Iterator<Item = &PodForecast> {
-    forecast.pods.iter().filter(|pod| pod.verdict != Verdict::Fits).take(MOST_NAMED)
 }
 
 /// Writes `text` behind `head`, and what does not fit on the line below `text`.

@@ -85,9 +85,8 @@ fn pending(encoder: &mut DescriptorEncoder, status: &Status) -> Result<(), std::
 fn forecast(encoder: &mut DescriptorEncoder, forecast: &Forecast) -> Result<(), std::fmt::Error> {
     let help = "Pods of this node by what a notice that arrived now would mean for them; absent until they were read.";
     let mut family = encoder.encode_descriptor("drain_forecast_pods", help, None, MetricType::Gauge)?;
-    for verdict in Verdict::ALL {
-        let count = forecast.pods.iter().filter(|pod| pod.verdict == verdict).count();
-        let value = ConstGauge::new(i64::try_from(count).unwrap_or(i64::MAX));
+    for (verdict, count) in Verdict::ALL.into_iter().zip(forecast.counts()) {
+        let value = ConstGauge::new(i64::from(count));
         value.encode(family.encode_family(&[("verdict", verdict.as_str())])?)?;
     }
     if let Some(slack) = forecast.least_slack_seconds {

@@ -39,7 +39,7 @@ fn pending() -> Pending {
 
 /// One pod that fits and one whose grace would be cut.
 fn forecast() -> Forecast {
-    let of = |name, verdict| PodForecast { pod: pod(name), verdict, reason: None };
+    let of = |name, verdict| PodForecast { pod: pod(name), verdict, reason: None, slack_seconds: 0.0 };
     Forecast { pods: vec![of("a", Verdict::Shortened), of("b", Verdict::Fits)], least_slack_seconds: Some(-12.5) }
 }
 
