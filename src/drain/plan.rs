@@ -72,21 +72,21 @@ struct Windows {
 impl Windows {
     fn new(shares: &[PriorityShare], occupied: Vec<bool>, since: Instant, limit: Instant) -> Self {
         let taking_part = || shares.iter().zip(&occupied).filter(|(_, occupied)| **occupied);
-        let total: f64 = taking_part().map(|(share, _)| f64::from(share.seconds)).sum();
-        let count = taking_part().count();
-        let time = limit.saturating_duration_since(since);
-        let (mut before, mut place, mut opens) = (0.0, 0_usize, since);
+        let total: u64 = taking_part().map(|(share, _)| u64::from(share.seconds)).sum();
+        // Without any seconds nobody is preferred.
+        let weight = |share: &PriorityShare| if total > 0 { u64::from(share.seconds) } else { 1 };
+        let total: u64 = taking_part().map(|(share, _)| weight(share)).sum();
+        let time = limit.saturating_duration_since(since).as_nanos();
+        let (mut before, mut opens) = (0, since);
         let spans = shares.iter().zip(&occupied).map(|(share, occupied)| {
             if !*occupied {
                 return None;
             }
-            before += f64::from(share.seconds);
-            place += 1;
-            // The last one ends at the limit exactly, whatever rounding did before. Without any seconds nobody is preferred.
-            let part = if total > 0.0 { before / total } else { place as f64 / count as f64 };
-            let ends = if place == count { limit } else { since + time.mul_f64(part.min(1.0)) };
-            let window = Window { opens, ends: ends.max(opens) };
-            opens = window.ends;
+            before += weight(share);
+            let part = time * u128::from(before) / u128::from(total.max(1));
+            let ends = since + Duration::from_nanos(u64::try_from(part).unwrap_or(u64::MAX));
+            let window = Window { opens, ends };
+            opens = ends;
             Some(window)
         });
         let spans = spans.collect();
