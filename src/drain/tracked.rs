@@ -255,7 +255,9 @@ impl Tracked {
             Opening::Open | Opening::At(_) => {}
         }
         let force = if self.deleting { None } else { self.force_at(terms) };
-        let retry = if self.evicting || self.deleting { None } else { self.next_try };
+        // An eviction that got no answer yet does not hold up the next deletion.
+        let calling = self.deleting || (self.evicting && !self.forcing);
+        let retry = if calling { None } else { self.next_try };
         [force, self.mark_at(terms), retry].into_iter().flatten().filter(|at| *at > now).min()
     }
 
