@@ -57,6 +57,9 @@ impl Agent {
         let client = metered(kube, metrics.api.clone());
         let imds = imds::Client::new(&config.imds, clock, metrics.imds.clone())?;
         let readiness = Arc::<Readiness>::default();
+        for kind in Kind::ALL.into_iter().filter(|kind| config.response(*kind) == Response::Ignore) {
+            metrics.imds.ignored(kind);
+        }
         if polled(&config).next().is_none() {
             // Nothing is asked of IMDS, so nothing is missing if it does not answer.
             readiness.imds_answered();
@@ -373,6 +376,8 @@ mod tests {
         for (config, ready) in [(ignored, true), (one, false)] {
             let agent = Agent::new(config, kube::Client::new(silent, "default"), Clock::System).unwrap();
             assert_eq!(agent.readiness().report(true).ready(), ready);
+            let watched = agent.metrics().text(None).1.matches("imds_last_success_timestamp_seconds{").count();
+            assert_eq!(watched, usize::from(!ready));
         }
     }
 }

@@ -33,6 +33,7 @@ use crate::clock::{Clock, Now};
 use crate::config::ImdsConfig;
 use crate::http::{BuildError, read_capped};
 use crate::metrics::imds::ImdsMetrics;
+use crate::signal::Kind;
 
 /// More than any document of IMDS has.
 const BODY_CAP: usize = 64 * 1024;
@@ -63,8 +64,15 @@ impl Endpoint {
     pub const ALL: [Self; 6] =
         [Self::Token, Self::SpotAction, Self::Rebalance, Self::Scheduled, Self::Asg, Self::Identity];
 
-    /// The endpoints that are polled for signals: an agent that cannot read one of these is blind on that eye.
-    pub const SIGNALS: [Self; 4] = [Self::SpotAction, Self::Rebalance, Self::Scheduled, Self::Asg];
+    /// Where signals of `kind` are read. An agent that cannot read one of these is blind on that eye.
+    pub const fn of(kind: Kind) -> Self {
+        match kind {
+            Kind::SpotInterruption => Self::SpotAction,
+            Kind::RebalanceRecommendation => Self::Rebalance,
+            Kind::ScheduledEvent => Self::Scheduled,
+            Kind::AsgTermination => Self::Asg,
+        }
+    }
 
     /// The label.
     pub const fn as_str(self) -> &'static str {

@@ -10,6 +10,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::imds::documents::Oddity;
 use crate::imds::{Endpoint, Failure, Outcome};
+use crate::signal::Kind;
 
 type Label = [(&'static str, &'static str); 1];
 type PairLabels = [(&'static str, &'static str); 2];
@@ -80,8 +81,8 @@ impl ImdsMetrics {
         for failure in Failure::ALL {
             drop(metrics.failures.get_or_create(&[("reason", failure.as_str())]));
         }
-        for endpoint in Endpoint::SIGNALS {
-            drop(metrics.last_success.get_or_create(&[("endpoint", endpoint.as_str())]));
+        for kind in Kind::ALL {
+            drop(metrics.last_success.get_or_create(&[("endpoint", Endpoint::of(kind).as_str())]));
         }
         for oddity in Oddity::ALL {
             drop(metrics.documents_rejected.get_or_create(&[("reason", oddity.as_str())]));
@@ -97,9 +98,14 @@ impl ImdsMetrics {
         }
     }
 
-    /// Notes that `endpoint`, one of [`Endpoint::SIGNALS`], was read and understood at `at`.
+    /// Notes that `endpoint`, one that is polled for signals, was read and understood at `at`.
     pub fn succeeded(&self, endpoint: Endpoint, at: Timestamp) {
         self.last_success.get_or_create(&[("endpoint", endpoint.as_str())]).set(at.as_duration().as_secs_f64());
+    }
+
+    /// Signals of `kind` are not asked for: that its endpoint was never read must not look like blindness.
+    pub fn ignored(&self, kind: Kind) {
+        self.last_success.remove(&[("endpoint", Endpoint::of(kind).as_str())]);
     }
 
     /// Sets the node's clock minus the platform's, in seconds.
@@ -160,5 +166,14 @@ mod tests {
         probe.metrics.clock_skew(-2.5);
         assert!((probe.value("spotwarden_imds_last_success_timestamp_seconds{endpoint=\"spot\"}") - 7.5).abs() < 1e-9);
         assert!((probe.value("spotwarden_imds_clock_skew_seconds") + 2.5).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_kind_that_is_ignored_has_no_time_of_its_last_success() {
+        let probe = Probe::new();
+        probe.metrics.ignored(Kind::AsgTermination);
+        let text = probe.text();
+        assert!(!text.contains("last_success_timestamp_seconds{endpoint=\"asg\"}"), "{text}");
+        assert!(text.contains("last_success_timestamp_seconds{endpoint=\"spot\"} 0"), "{text}");
     }
 }
