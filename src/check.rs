@@ -154,11 +154,8 @@ async fn examine_cluster(
 
 /// What a notice that arrived now would mean for each pod.
 fn forecast(config: &Config, pods: &[PodView], answers: &[(PodRef, EvictionAnswer)], now: Now) -> Forecast {
-    let refusal = |(pod, answer): &(PodRef, EvictionAnswer)| match answer {
-        EvictionAnswer::Blocked(words) => Some((pod.clone(), words.clone())),
-        _ => None,
-    };
-    Forecast::of(pods, &Policy::from(config), NOTICE, now, &answers.iter().filter_map(refusal).collect())
+    let refused = |(pod, answer): &(PodRef, EvictionAnswer)| Some((pod.clone(), cluster::refusal(answer)?.to_owned()));
+    Forecast::of(pods, &Policy::from(config), NOTICE, now, &answers.iter().filter_map(refused).collect())
 }
 
 #[cfg(test)]

@@ -235,7 +235,8 @@ pub fn budgets(answers: &[(PodRef, EvictionAnswer)]) -> Finding {
     Finding::new(BUDGETS, Status::Warning, found).details(named.chain(rest)).remedy(remedy)
 }
 
-fn refusal(answer: &EvictionAnswer) -> Option<&str> {
+/// The words of a refusal, be it a budget's or a policy's; the agent's preflight takes both alike.
+pub(super) fn refusal(answer: &EvictionAnswer) -> Option<&str> {
     match answer {
         EvictionAnswer::Blocked(words) | EvictionAnswer::Refused(words) => Some(words),
         _ => None,
