@@ -16,7 +16,7 @@ use crate::signal::{Action, Deadline, Kind};
 /// One agent's metrics, with the sender that stands for its state.
 fn metrics() -> (watch::Sender<Status>, Metrics) {
     let status = watch::Sender::new(Status::default());
-    let metrics = Metrics::new(status.subscribe());
+    let metrics = Metrics::new(status.subscribe(), watch::channel(None).1);
     (status, metrics)
 }
 

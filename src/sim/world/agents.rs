@@ -52,6 +52,7 @@ impl Agents {
         let mut config = Config::for_node(node);
         let wanted = &scenario.agent;
         config.imds.endpoint = format!("http://{}", at.imds);
+        config.cni.enabled = false;
         config.dry_run = wanted.dry_run;
         config.on_blocked_eviction = wanted.on_blocked_eviction.unwrap_or(config.on_blocked_eviction);
         config.shutdown_tail = wanted.shutdown_tail.unwrap_or(config.shutdown_tail);
