@@ -103,14 +103,14 @@ impl Scrape {
             "awscni_assigned_ip_addresses" => self.assigned = whole(value),
             "awscni_no_available_ip_addresses" => counters.unavailable = count(value),
             "awscni_add_ip_req_count" => counters.adds = count(value),
-            "awscni_del_ip_req_count" if sample.label("reason") == "PodDeleted" => counters.deletions += count(value),
+            "awscni_del_ip_req_count" if sample.label("reason") == "PodDeleted" => counters.deletions = counters.deletions.saturating_add(count(value)),
             "awscni_reconcile_count" if sample.label("fn") == "eniDataStorePoolReconcileAdd" => {
                 counters.heartbeat = Some(count(value));
             }
             "awscni_aws_api_error_count" => counters.take_error(sample.label("api"), sample.label("error"), count(value)),
-            "awscni_force_removed_enis" | "awscni_force_removed_ips" => counters.forced += count(value),
+            "awscni_force_removed_enis" | "awscni_force_removed_ips" => counters.forced = counters.forced.saturating_add(count(value)),
             "awscni_ec2api_req_count" if sample.label("fn") == "DetachNetworkInterface" => {
-                counters.detachments += count(value);
+                counters.detachments = counters.detachments.saturating_add(count(value));
             }
             "process_start_time_seconds" => counters.started = Some(value),
             LATENCY_SUM | LATENCY_COUNT if sample.label("error") == "false" => {
@@ -142,15 +142,18 @@ impl Latency {
         if is_sum {
             self.milliseconds += if value.is_finite() { value.max(0.0) } else { 0.0 };
         } else {
-            self.calls += count(value);
+            self.calls = self.calls.saturating_add(count(value));
         }
     }
 }
 
-/// A gauge. Saturates beyond the type, and what is no number is not known.
-#[allow(clippy::cast_possible_truncation, reason = "the conversion saturates, which is what is wanted")]
+/// Beyond this a gauge is not whole any more. It leaves room to calculate with what is larger than any real pool.
+const LARGEST: f64 = 9_007_199_254_740_992.0;
+
+/// A gauge, within reason; what is no number is not known.
+#[allow(clippy::cast_possible_truncation, reason = "the bounds are those of whole numbers")]
 fn whole(value: f64) -> Option<i64> {
-    (!value.is_nan()).then_some(value as i64)
+    (!value.is_nan()).then(|| value.clamp(-LARGEST, LARGEST) as i64)
 }
 
 /// A counter. What is no number or negative counts as nothing.

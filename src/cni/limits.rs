@@ -93,7 +93,7 @@ impl Limits {
             max - pool.excluded - i64::from(custom) - i64::from(trunk)
         });
         let whole = |enis: i64, each: i64| {
-            enis.max(0) * each - pool.wrong_mode_slots * mode.slot() + pool.beyond_first_card
+            (enis.max(0) * each - pool.wrong_mode_slots * mode.slot()).saturating_add(pool.beyond_first_card)
         };
         let step = match (mode, settings.targets_defined()) {
             (Mode::Prefix, _) => Some(mode.slot()),
@@ -111,7 +111,7 @@ impl Limits {
             },
             max_pods,
             max_pods_ceiling: max_pods.zip(step).map(|(most, step)| rounded_up(most, step)),
-            room: max_pods.map(|most| most - pods),
+            room: max_pods.map(|most| most.saturating_sub(pods)),
         }
     }
 

@@ -161,7 +161,7 @@ impl Pool {
         let mut attached = 0_i64;
         for eni in &card.interfaces {
             let interface = self.add_interface(eni, first, mode, rest);
-            free += interface.free();
+            free = i64::saturating_add(free, interface.free());
             attached = attached.saturating_add(interface.attached);
             if !first {
                 self.beyond_first_card = self.beyond_first_card.saturating_add(interface.total);

@@ -91,8 +91,8 @@ impl Settings {
         let pod = environment.map(Self::of_pod).unwrap_or_default();
         let Some(running) = running else { return pod };
         Self {
-            warm_ip: running.warm_ip.map(|target| target.max(0)).or(pod.warm_ip),
-            warm_eni: running.warm_eni.or(pod.warm_eni),
+            warm_ip: running.warm_ip.map(|target| sane(target, 0)).or(pod.warm_ip),
+            warm_eni: running.warm_eni.map(|target| sane(target, 1)).or(pod.warm_eni),
             custom_networking: running.custom_networking.or(pod.custom_networking),
             manage_unschedulable: running.manage_unschedulable.or(pod.manage_unschedulable),
             ..pod
@@ -101,7 +101,7 @@ impl Settings {
 
     fn of_pod(environment: &Environment) -> Self {
         let number = |name: &str, default: i64| lookup(environment, name, default, |text| text.parse().ok());
-        let target = |name: &str, default: i64| number(name, default).map(|value| if value < 0 { default } else { value });
+        let target = |name: &str, default: i64| number(name, default).map(|value| sane(value, default));
         let switch = |name: &str| lookup(environment, name, false, parse_bool);
         let either = |one: &str, other: &str| match (switch(one), switch(other)) {
             (Some(false), Some(false)) => Some(false),
@@ -139,6 +139,11 @@ impl Settings {
             _ => None,
         }
     }
+}
+
+/// A negative target counts as not set, and no node can have more addresses than this.
+fn sane(target: i64, default: i64) -> i64 {
+    if target < 0 { default } else { target.min(i64::from(i32::MAX)) }
 }
 
 /// The value of a variable: the default if it is not set or cannot be read, `None` if it comes from elsewhere.
