@@ -368,6 +368,7 @@ mod tests {
         }
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut config = Config::for_node("n1");
+        config.cni.enabled = false;
         config.imds.endpoint = format!("http://{}", listener.local_addr().unwrap());
         let mut tasks = JoinSet::new();
         tasks.spawn(sim.serve(listener));

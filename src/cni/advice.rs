@@ -75,16 +75,24 @@ impl Trap {
             Self::LeakCleanupOff => {
                 "DISABLE_LEAKED_ENI_CLEANUP keeps the addresses of interfaces that spot nodes left behind; set it to false"
             }
-            Self::NoCooldown => "IP_COOLDOWN_PERIOD 0 gives an address to the next pod while others still send to the last",
-            Self::Blinded => "DISABLE_METRICS or DISABLE_INTROSPECTION hides the pool; without both nothing is known of it",
-            Self::Indirect => "settings of aws-node come through valueFrom and are unknown; what hangs on them is left out",
+            Self::NoCooldown => {
+                "IP_COOLDOWN_PERIOD 0 gives an address to the next pod while others still send to the last"
+            }
+            Self::Blinded => {
+                "DISABLE_METRICS or DISABLE_INTROSPECTION hides the pool; without both nothing is known of it"
+            }
+            Self::Indirect => {
+                "settings of aws-node come through valueFrom and are unknown; what hangs on them is left out"
+            }
         }
     }
 
     fn is_set(self, settings: &Settings, mode: Mode, limits: &Limits) -> bool {
         let wishes_prefixes = settings.prefix_delegation == Some(true);
         match self {
-            Self::MinimumWithoutWarm => settings.minimum_ip.is_some_and(|least| least > 0) && settings.warm_ip == Some(0),
+            Self::MinimumWithoutWarm => {
+                settings.minimum_ip.is_some_and(|least| least > 0) && settings.warm_ip == Some(0)
+            }
             Self::PrefixWithoutWarm => {
                 wishes_prefixes && settings.targets_defined() == Some(false) && settings.warm_prefix == Some(0)
             }
@@ -233,8 +241,7 @@ mod tests {
 
     #[test]
     fn scattered_pods_pin_prefixes_that_packed_ones_would_return() {
-        let pool =
-            Pool { total: 32, assigned: 2, prefixes: 2, empty_prefixes: 0, enis: 2, ..Pool::default() };
+        let pool = Pool { total: 32, assigned: 2, prefixes: 2, empty_prefixes: 0, enis: 2, ..Pool::default() };
         let efficiency = Efficiency::of(&pool, &Limits::default(), &NodeFacts::default());
         assert_eq!((efficiency.fragmentation, efficiency.returnable), (0.5, 16));
         let packed = Pool { empty_prefixes: 1, ..pool };

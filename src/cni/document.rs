@@ -109,7 +109,8 @@ pub fn document(body: &[u8]) -> Result<Document, Refusal> {
 }
 
 fn keyed(index: &str, infos: &RawValue) -> Result<Card, Refusal> {
-    let index = index.parse().map_err(|_| Refusal::Malformed("its keys are neither those of ipamd nor network cards"))?;
+    let index =
+        index.parse().map_err(|_| Refusal::Malformed("its keys are neither those of ipamd nor network cards"))?;
     let infos: Option<RawInfos> =
         serde_json::from_str(infos.get()).map_err(|error| Refusal::Malformed(kind(&error)))?;
     card(index, infos.unwrap_or_default())

@@ -250,7 +250,9 @@ mod tests {
     async fn starved_is_no_free_address_while_some_rest() {
         let start = Instant::now();
         let mut recorder = Recorder::default();
-        for (free, cooldown, starved) in [(0, Some(2), true), (1, Some(2), false), (0, Some(0), false), (0, None, false)] {
+        for (free, cooldown, starved) in
+            [(0, Some(2), true), (1, Some(2), false), (0, Some(0), false), (0, None, false)]
+        {
             let present = Present { cooldown, ..present(4, free) };
             assert_eq!(recorder.forecast(start, &present).starved, starved, "{present:?}");
         }

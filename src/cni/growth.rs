@@ -209,7 +209,8 @@ impl Tracker {
     fn judge(&self, now: Instant, sight: &Sight<'_>) -> State {
         let (settings, limits) = (sight.settings, sight.limits);
         let lately = |at: Option<Instant>| at.is_some_and(|at| now.duration_since(at) < REFUSAL);
-        let full = |most: Option<i64>| sight.pool.zip(most).is_some_and(|(pool, most)| !pool.ipv6 && pool.total >= most);
+        let full =
+            |most: Option<i64>| sight.pool.zip(most).is_some_and(|(pool, most)| !pool.ipv6 && pool.total >= most);
         let applies = |state: State| match state {
             State::IpamdDown => sight.down,
             State::ProvisioningDisabled => settings.provisioning_disabled == Some(true),

@@ -299,10 +299,13 @@ impl Model {
         let number = |of: Option<i64>| of.map_or_else(|| "unknown".to_owned(), |of| of.to_string());
         let instance = || format!("instance limit of {} addresses", number(limits.instance));
         let max_pods = || format!("max-pods {}", number(limits.max_pods));
-        let configured = || format!("MINIMUM_IP_TARGET without WARM_IP_TARGET: ceiling of {}", number(limits.configured));
+        let configured =
+            || format!("MINIMUM_IP_TARGET without WARM_IP_TARGET: ceiling of {}", number(limits.configured));
         match (state, outlook.map(|outlook| outlook.binding)) {
             (State::IpamdDown, _) => "ipamd answers neither introspection nor metrics".to_owned(),
-            (State::Ok | State::Throttled | State::AtMaxPods, Some(Limit::MaxPods)) | (State::AtMaxPods, _) => max_pods(),
+            (State::Ok | State::Throttled | State::AtMaxPods, Some(Limit::MaxPods)) | (State::AtMaxPods, _) => {
+                max_pods()
+            }
             (State::ProvisioningDisabled, _) => "settings of the CNI forbid it to attach addresses".to_owned(),
             (State::NodeUnschedulable, _) => "cordoned: ipamd does not grow".to_owned(),
             (State::AtInstanceLimit, _) => instance(),

@@ -127,7 +127,7 @@ impl Pool {
         let ipv6 = blocks().any(|block| block.ipv6) && !blocks().any(|block| !block.ipv6);
         let rest = Rest { now, period: SignedDuration::from_secs(cooldown) };
         let mut pool = Self {
-            cooldown: Some(0),
+            cooldown: (!ipv6).then_some(0),
             ipv6,
             cards: document.cards.len(),
             scarcest_card: i64::MAX,
@@ -198,7 +198,8 @@ impl Pool {
             }
             interface.total = interface.total.saturating_add(block.size);
             interface.assigned += block.assigned;
-            for returned in &block.returned {
+            // In IPv6 ipamd knows no cooldown.
+            for returned in block.returned.iter().filter(|_| !block.ipv6) {
                 if let Some(left) = rest.left(*returned) {
                     interface.cooldown += 1;
                     self.next_free = Some(self.next_free.map_or(left, |least| least.min(left)));

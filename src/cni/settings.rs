@@ -191,7 +191,8 @@ mod tests {
     fn a_value_from_elsewhere_is_unknown_and_not_the_default() {
         let settings = Settings::of(Some(&environment(&[("MINIMUM_IP_TARGET", None)])), None);
         assert_eq!((settings.minimum_ip, settings.targets_defined(), settings.indirect), (None, None, true));
-        let settings = Settings::of(Some(&environment(&[("MINIMUM_IP_TARGET", None), ("WARM_IP_TARGET", Some("2"))])), None);
+        let settings =
+            Settings::of(Some(&environment(&[("MINIMUM_IP_TARGET", None), ("WARM_IP_TARGET", Some("2"))])), None);
         assert_eq!(settings.targets_defined(), Some(true));
     }
 

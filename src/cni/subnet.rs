@@ -46,7 +46,8 @@ mod tests {
 
     #[test]
     fn each_subnet_has_its_interfaces_and_their_addresses() {
-        let interfaces = vec![interface("a", Some("s1"), 4), interface("b", Some("s2"), 16), interface("c", Some("s1"), 1)];
+        let interfaces =
+            vec![interface("a", Some("s1"), 4), interface("b", Some("s2"), 16), interface("c", Some("s1"), 1)];
         let pool = Pool { interfaces, ..Pool::default() };
         let expected = [
             ("s1".to_owned(), SubnetShare { pool: 5, interfaces: 2 }),

@@ -319,13 +319,16 @@ fn local_address(sources: &Sources<'_>, flag: &str) -> Result<LocalAddress, Conf
     let valid = "use host:port, for example 127.0.0.1:61679, or unix:/path";
     if let Some(path) = given.value.strip_prefix("unix:") {
         let path = PathBuf::from(path);
-        return if path.is_absolute() { Ok(LocalAddress::Unix(path)) } else { Err(given.refuse("has no absolute path", valid)) };
+        return if path.is_absolute() {
+            Ok(LocalAddress::Unix(path))
+        } else {
+            Err(given.refuse("has no absolute path", valid))
+        };
     }
     if given.value.contains("://") {
         return Err(given.refuse("is a URL", valid));
     }
-    let authority: http::uri::Authority =
-        given.value.parse().map_err(|_| given.refuse("is not an address", valid))?;
+    let authority: http::uri::Authority = given.value.parse().map_err(|_| given.refuse("is not an address", valid))?;
     if authority.port_u16().is_none_or(|port| port == 0) || authority.host().is_empty() || given.value.contains('@') {
         return Err(given.refuse("does not have both a host and a port", valid));
     }

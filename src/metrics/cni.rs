@@ -37,7 +37,11 @@ impl CniMetrics {
         for source in Source::ALL {
             drop(failures.get_or_create(&[("source", source.as_str())]));
         }
-        registry.register("cni_read_failures", "Readings of ipamd that gave nothing usable; the log has the reasons", failures.clone());
+        registry.register(
+            "cni_read_failures",
+            "Readings of ipamd that gave nothing usable; the log has the reasons",
+            failures.clone(),
+        );
         Self { failures }
     }
 
@@ -190,4 +194,4 @@ fn findings(encoder: &mut DescriptorEncoder, headroom: &Headroom) -> Result<(), 
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

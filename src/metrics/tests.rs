@@ -15,8 +15,12 @@ use crate::signal::{Action, Deadline, Kind};
 
 /// One agent's metrics, with the sender that stands for its state.
 fn metrics() -> (watch::Sender<Status>, Metrics) {
+    metrics_with(None)
+}
+
+fn metrics_with(headroom: Option<Arc<Headroom>>) -> (watch::Sender<Status>, Metrics) {
     let status = watch::Sender::new(Status::default());
-    let metrics = Metrics::new(status.subscribe(), watch::channel(None).1);
+    let metrics = Metrics::new(status.subscribe(), watch::channel(headroom).1);
     (status, metrics)
 }
 
@@ -107,7 +111,7 @@ fn outline(text: &str) -> String {
 #[test]
 #[allow(clippy::disallowed_methods, reason = "a test's own switch")]
 fn names_types_help_and_labels_are_those_of_the_golden_file() {
-    let (status, metrics) = metrics();
+    let (status, metrics) = metrics_with(Some(cni::tests::everything()));
     status.send_replace(drained());
     metrics.set_node_info(NodeInfo::default());
     metrics.record(&Record::Preflight { asked: 1, blocked: Vec::new() });
@@ -287,7 +291,7 @@ fn an_unknown_call_cannot_add_labels_without_bound() {
 /// What a strict parser would refuse; a scrape that fails is an alert that does not fire.
 #[test]
 fn both_formats_keep_their_rules() {
-    let (status, metrics) = metrics();
+    let (status, metrics) = metrics_with(Some(cni::tests::everything()));
     status.send_replace(drained());
     let (content_type, openmetrics) = metrics.text(Some("application/openmetrics-text"));
     assert_eq!(content_type, "application/openmetrics-text; version=1.0.0; charset=utf-8");

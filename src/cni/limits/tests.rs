@@ -41,7 +41,9 @@ fn the_reference_node_has_one_pod_now_and_seven_in_reach() {
 #[test]
 fn the_ratio_of_the_gauges_is_the_size_of_an_interface() {
     assert_eq!(Instance::of(Some(3), Some(27)).per_eni, Some(9));
-    for (enis, addresses) in [(Some(0), Some(0)), (Some(3), Some(0)), (Some(3), None), (None, Some(27)), (Some(-1), Some(5))] {
+    for (enis, addresses) in
+        [(Some(0), Some(0)), (Some(3), Some(0)), (Some(3), None), (None, Some(27)), (Some(-1), Some(5))]
+    {
         assert_eq!(Instance::of(enis, addresses).per_eni, None, "{enis:?} {addresses:?}");
     }
 }
@@ -92,9 +94,8 @@ fn a_minimum_without_warm_addresses_is_a_ceiling() {
 #[test]
 fn the_step_of_growth_may_overshoot_the_kubelets_limit() {
     let plain = pool(9, 2, 0);
-    let ceiling = |settings: &Settings| {
-        Limits::of(&plain, Mode::Secondary, M5_LARGE, settings, Some(11), 0).ceiling().unwrap()
-    };
+    let ceiling =
+        |settings: &Settings| Limits::of(&plain, Mode::Secondary, M5_LARGE, settings, Some(11), 0).ceiling().unwrap();
     assert_eq!(ceiling(&defaults()), (18, Limit::MaxPods), "whole interfaces");
     assert_eq!(ceiling(&Settings { warm_ip: Some(2), ..defaults() }), (11, Limit::MaxPods), "single addresses");
 }
@@ -137,7 +138,8 @@ fn a_pool_larger_than_its_limits_does_not_grow_and_never_counts_below_zero() {
 #[test]
 fn with_ipv6_only_the_kubelets_room_counts() {
     let pool = Pool { ipv6: true, ..pool(1 << 48, 2, 0) };
-    let limits = Limits::of(&pool, Mode::Secondary, Instance { eni_max: Some(3), per_eni: None }, &defaults(), Some(29), 4);
+    let limits =
+        Limits::of(&pool, Mode::Secondary, Instance { eni_max: Some(3), per_eni: None }, &defaults(), Some(29), 4);
     assert_eq!(outlook(&pool, &limits, State::Ok), (25, 25, Limit::MaxPods));
     let unknown = Limits { room: None, ..limits };
     assert_eq!(Outlook::of(Some(&pool), &unknown, State::Ok), None);

@@ -22,7 +22,8 @@ fn total_assigned_resting_and_free_are_told_apart() {
         let pool = golden(name, Mode::Secondary);
         assert_eq!(sums(&pool), (3, 1, Some(1), 1), "{name}");
         assert_eq!(pool.next_free, Some(SignedDuration::from_millis(12_500)), "{name}");
-        let each: Vec<_> = pool.interfaces.iter().map(|eni| (eni.total, eni.assigned, eni.cooldown, eni.free())).collect();
+        let each: Vec<_> =
+            pool.interfaces.iter().map(|eni| (eni.total, eni.assigned, eni.cooldown, eni.free())).collect();
         assert_eq!(each, [(2, 1, 1, 0), (1, 0, 0, 1)], "{name}");
         assert_eq!((pool.mismatch, pool.enis, pool.cards, pool.scarcest_card), (0, 2, 1, 1), "{name}");
     }
@@ -46,8 +47,11 @@ fn blocks_of_the_other_mode_hold_no_new_pods_and_take_a_slot_each() {
 
 #[test]
 fn an_excluded_interface_counts_in_no_sum_though_a_pod_is_left_on_it() {
-    let body = include_str!("../../../tests/golden/cni/enis-blanked.json")
-        .replacen("\"IsExcludedForPodIPs\":false", "\"IsExcludedForPodIPs\":true", 1);
+    let body = include_str!("../../../tests/golden/cni/enis-blanked.json").replacen(
+        "\"IsExcludedForPodIPs\":false",
+        "\"IsExcludedForPodIPs\":true",
+        1,
+    );
     let pool = of(&body, Mode::Secondary);
     assert_eq!(sums(&pool), (1, 0, Some(0), 1));
     assert_eq!((pool.excluded, pool.primary_excluded, pool.wrong_mode_slots, pool.mismatch), (1, true, 0, 0));
@@ -58,6 +62,7 @@ fn ipv6_is_told_by_its_blocks_and_a_trunk_is_seen() {
     let pool = golden("enis-ipv6.json", Mode::Secondary);
     assert!(pool.ipv6 && pool.trunk);
     assert_eq!((pool.assigned, pool.mismatch), (2, 0));
+    assert_eq!((pool.cooldown, pool.next_free), (None, None), "ipamd knows none in IPv6");
 }
 
 #[test]
