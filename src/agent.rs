@@ -357,6 +357,7 @@ mod tests {
     use tokio::task::JoinSet;
 
     use super::*;
+    use crate::config::{CniConfig, LocalAddress};
     use crate::sim::imds::{Fault, FaultKind, IdentitySpec, SimImds};
 
     #[tokio::test(start_paused = true)]
@@ -408,5 +409,48 @@ mod tests {
             let watched = agent.metrics().text(None).1.matches("imds_last_success_timestamp_seconds{").count();
             assert_eq!(watched, usize::from(!ready));
         }
+    }
+
+    /// From a notice, in the middle of a reading of an ipamd that never answers, to the agent's knowing of it; and how
+    /// often ipamd could not be read a minute later.
+    async fn notice_beside_a_silent_ipamd(enabled: bool) -> (Duration, u32) {
+        let clock = Clock::anchored("2026-03-31T16:32:24Z".parse().unwrap());
+        let sim = SimImds::new(clock, IdentitySpec::default());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut config = Config::for_node("n1");
+        config.imds.endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let mut tasks = JoinSet::new();
+        let metadata = sim.clone();
+        tasks.spawn(async move { metadata.serve(listener).await });
+        // It takes connections, in the kernel's queue, and reads none of them.
+        let ipamd = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = LocalAddress::Tcp(ipamd.local_addr().unwrap().to_string());
+        config.cni = CniConfig { enabled, introspection: address.clone(), metrics: address };
+        let silent = tower::service_fn(|_: http::Request<Body>| {
+            std::future::pending::<Result<http::Response<Body>, Infallible>>()
+        });
+        let agent = Agent::new(config, kube::Client::new(silent, "default"), clock).unwrap();
+        let (mut status, metrics) = (agent.status(), agent.metrics());
+        tasks.spawn(agent.run(std::future::pending()));
+        // The second reading begins after 15 s to 16.5 s and is given up after 3 s.
+        tokio::time::sleep(Duration::from_secs(17)).await;
+        let now = clock.now();
+        sim.set_spot_action("terminate", now.plus(Duration::from_secs(120)).wall);
+        status.wait_for(|status| !status.pending.is_empty()).await.unwrap();
+        let took = now.instant.elapsed();
+        tokio::time::sleep(Duration::from_mins(1)).await;
+        let text = metrics.text(None).1;
+        let failures = text.lines().find_map(|line| {
+            line.strip_prefix("spotwarden_cni_read_failures_total{source=\"introspection\"} ")?.parse().ok()
+        });
+        (took, failures.unwrap())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_ipamd_that_never_answers_does_not_hold_up_a_notice() {
+        let (without, never) = notice_beside_a_silent_ipamd(false).await;
+        let (with, often) = notice_beside_a_silent_ipamd(true).await;
+        assert!(with < without + Duration::from_secs(1), "{with:?}, and without {without:?}");
+        assert!(never == 0 && often >= 4, "{never} {often}");
     }
 }

@@ -104,16 +104,16 @@ impl Scrape {
             "awscni_no_available_ip_addresses" => counters.unavailable = count(value),
             "awscni_add_ip_req_count" => counters.adds = count(value),
             "awscni_del_ip_req_count" if sample.label("reason") == "PodDeleted" => {
-                counters.deletions = counters.deletions.saturating_add(count(value))
+                counters.deletions = counters.deletions.saturating_add(count(value));
             }
             "awscni_reconcile_count" if sample.label("fn") == "eniDataStorePoolReconcileAdd" => {
                 counters.heartbeat = Some(count(value));
             }
             "awscni_aws_api_error_count" => {
-                counters.take_error(sample.label("api"), sample.label("error"), count(value))
+                counters.take_error(sample.label("api"), sample.label("error"), count(value));
             }
             "awscni_force_removed_enis" | "awscni_force_removed_ips" => {
-                counters.forced = counters.forced.saturating_add(count(value))
+                counters.forced = counters.forced.saturating_add(count(value));
             }
             "awscni_ec2api_req_count" if sample.label("fn") == "DetachNetworkInterface" => {
                 counters.detachments = counters.detachments.saturating_add(count(value));

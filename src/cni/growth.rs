@@ -95,6 +95,15 @@ pub struct Sight<'a> {
     pub scraped: Option<Counted>,
 }
 
+impl Sight<'_> {
+    /// ipamd wants more addresses and has where to put them.
+    fn is_hungry(&self) -> bool {
+        let Some(pool) = self.pool else { return false };
+        let wants = is_too_low(pool, self.mode, self.limits, self.settings) == Some(true);
+        wants && self.limits.instance.is_some_and(|most| pool.total < most)
+    }
+}
+
 /// The counters of a scrape.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Counted {
@@ -147,7 +156,7 @@ pub struct Tracker {
 impl Tracker {
     /// The state at `now`.
     pub fn step(&mut self, now: Instant, sight: &Sight<'_>) -> State {
-        let hungry = self.is_hungry(sight);
+        let hungry = sight.is_hungry();
         let grown = self.has_grown(sight);
         if grown {
             (self.refused_at, self.refusals, self.provisional) = (None, 0, false);
@@ -172,12 +181,6 @@ impl Tracker {
         } else {
             None
         }
-    }
-
-    fn is_hungry(&self, sight: &Sight<'_>) -> bool {
-        let Some(pool) = sight.pool else { return false };
-        let wants = is_too_low(pool, sight.mode, sight.limits, sight.settings) == Some(true);
-        wants && sight.limits.instance.is_some_and(|most| pool.total < most)
     }
 
     fn has_grown(&mut self, sight: &Sight<'_>) -> bool {

@@ -126,12 +126,12 @@ impl Model {
         if let Some(running) = reading.settings.and_then(settings::running) {
             self.running = Some(running);
         }
-        let scraped = reading.metrics.as_ref().and_then(|answer| self.take_metrics(answer));
-        if let Some(Counted::Since(counters)) = &scraped {
+        let counted = reading.metrics.as_ref().and_then(|answer| self.take_metrics(answer));
+        if let Some(Counted::Since(counters)) = &counted {
             self.recorder.counted(now.instant, counters);
         }
         let known = self.introspection.has_answered() || self.metrics.has_answered() || node.aws_node.is_some();
-        known.then(|| self.headroom(now, scraped, node))
+        known.then(|| self.headroom(now, counted, node))
     }
 
     /// What is wrong with each source at present.
@@ -157,16 +157,16 @@ impl Model {
 
     fn take_metrics(&mut self, answer: &Result<&[u8], Problem>) -> Option<Counted> {
         match answer.clone().and_then(|body| exposition::scrape(body).map_err(Problem::Metrics)) {
-            Ok(scrape) => {
+            Ok(new) => {
                 self.metrics.succeeded();
                 self.problems.remove(Source::Metrics.as_str());
-                let counters = scrape.counters;
-                let instance = Instance::of(scrape.eni_max, scrape.ip_max);
+                let counters = new.counters;
+                let instance = Instance::of(new.eni_max, new.ip_max);
                 self.instance = Instance {
                     eni_max: instance.eni_max.or(self.instance.eni_max),
                     per_eni: instance.per_eni.or(self.instance.per_eni),
                 };
-                let before = self.scrape.replace(scrape);
+                let before = self.scrape.replace(new);
                 Some(match before {
                     None => Counted::First(counters),
                     Some(before) => Counted::Since(counters.since(&before.counters)),
@@ -182,16 +182,16 @@ impl Model {
 
     fn headroom(&mut self, now: Now, scraped: Option<Counted>, node: &NodeFacts) -> Headroom {
         let settings = Settings::of(node.aws_node.as_deref(), self.running.as_ref());
-        let source = choose(&self.introspection, &self.metrics);
+        let source = choose(self.introspection, self.metrics);
         let source_changed = std::mem::replace(&mut self.source, source) != source;
         let mode = Mode::of(self.instance.per_eni, &settings, self.document.as_ref());
         let pool = self.pool(source, mode, &settings, now);
-        let none = Pool::default();
+        let nothing = Pool::default();
         let limits =
-            Limits::of(pool.as_ref().unwrap_or(&none), mode, self.instance, &settings, node.max_pods, node.pods);
-        let down = self.introspection.is_gone() && self.metrics.is_gone();
+            Limits::of(pool.as_ref().unwrap_or(&nothing), mode, self.instance, &settings, node.max_pods, node.pods);
+        let neither = self.introspection.is_gone() && self.metrics.is_gone();
         let sight = Sight {
-            down,
+            down: neither,
             pool: pool.as_ref(),
             source_changed,
             mode,
@@ -296,29 +296,20 @@ impl Model {
         mode: Mode,
         pool: Option<&Pool>,
     ) -> String {
-        let number = |of: Option<i64>| of.map_or_else(|| "unknown".to_owned(), |of| of.to_string());
-        let instance = || format!("instance limit of {} addresses", number(limits.instance));
-        let max_pods = || format!("max-pods {}", number(limits.max_pods));
-        let configured =
-            || format!("MINIMUM_IP_TARGET without WARM_IP_TARGET: ceiling of {}", number(limits.configured));
-        match (state, outlook.map(|outlook| outlook.binding)) {
-            (State::IpamdDown, _) => "ipamd answers neither introspection nor metrics".to_owned(),
-            (State::Ok | State::Throttled | State::AtMaxPods, Some(Limit::MaxPods)) | (State::AtMaxPods, _) => {
-                max_pods()
-            }
-            (State::ProvisioningDisabled, _) => "settings of the CNI forbid it to attach addresses".to_owned(),
-            (State::NodeUnschedulable, _) => "cordoned: ipamd does not grow".to_owned(),
-            (State::AtInstanceLimit, _) => instance(),
-            (State::ConfigCeiling, _) => configured(),
-            (State::SubnetExhausted, _) => self.refusal(mode, pool),
-            (State::Throttled, _) => "EC2 throttles its calls: growth takes longer".to_owned(),
-            (State::Stalled, _) => {
+        match state {
+            State::IpamdDown => "ipamd answers neither introspection nor metrics".to_owned(),
+            State::ProvisioningDisabled => "settings of the CNI forbid it to attach addresses".to_owned(),
+            State::NodeUnschedulable => "cordoned: ipamd does not grow".to_owned(),
+            State::SubnetExhausted => self.refusal(mode, pool),
+            State::Throttled => "EC2 throttles its calls: growth takes longer".to_owned(),
+            State::Stalled => {
                 let hint = self.tracker.hint().unwrap_or("see ipamd.log");
                 format!("ipamd should have got addresses for minutes and has not; {hint}")
             }
-            (State::Ok, Some(Limit::InstanceLimit)) => instance(),
-            (State::Ok, Some(Limit::ConfigCeiling)) => configured(),
-            (State::Ok, _) => "how far the pool can grow is not known".to_owned(),
+            State::AtInstanceLimit => limit_in_words(Limit::InstanceLimit, limits),
+            State::AtMaxPods => limit_in_words(Limit::MaxPods, limits),
+            State::ConfigCeiling => limit_in_words(Limit::ConfigCeiling, limits),
+            State::Ok => limit_in_words(outlook.map_or(Limit::AddressPool, |outlook| outlook.binding), limits),
         }
     }
 
@@ -333,6 +324,18 @@ impl Model {
             0 => format!("{subnet} is {full}: EC2 refused before this agent started"),
             times => format!("{subnet} is {full}: EC2 refused {times} times since the pool last grew"),
         }
+    }
+}
+
+fn limit_in_words(limit: Limit, limits: &Limits) -> String {
+    let number = |of: Option<i64>| of.map_or_else(|| "unknown".to_owned(), |of| of.to_string());
+    match limit {
+        Limit::InstanceLimit => format!("instance limit of {} addresses", number(limits.instance)),
+        Limit::MaxPods => format!("max-pods {}", number(limits.max_pods)),
+        Limit::ConfigCeiling => {
+            format!("MINIMUM_IP_TARGET without WARM_IP_TARGET: ceiling of {}", number(limits.configured))
+        }
+        Limit::AddressPool | Limit::Subnet => "how far the pool can grow is not known".to_owned(),
     }
 }
 

@@ -43,7 +43,9 @@ impl Follower {
             Input::Node(node) => self.note_node(node),
             Input::Pods(pods) => {
                 self.pods.clear();
-                pods.iter().for_each(|pod| self.note_pod(pod));
+                for pod in pods {
+                    self.note_pod(pod);
+                }
             }
             Input::Pod(pod) => self.note_pod(pod),
             Input::PodGone(pod) => _ = self.pods.remove(&pod.uid),

@@ -63,23 +63,23 @@ impl Streak {
     }
 
     /// Failed so often in a row that it is not waited for any longer.
-    pub fn is_gone(&self) -> bool {
+    pub fn is_gone(self) -> bool {
         self.failures >= PATIENCE
     }
 
     /// Has ever answered.
-    pub fn has_answered(&self) -> bool {
+    pub fn has_answered(self) -> bool {
         self.answered
     }
 
     /// What it said last is still good.
-    fn is_usable(&self) -> bool {
+    fn is_usable(self) -> bool {
         self.answered && !self.is_gone()
     }
 }
 
 /// The best source whose last answer is good: one failure does not end it, one answer brings it back.
-pub fn choose(introspection: &Streak, metrics: &Streak) -> Option<Source> {
+pub fn choose(introspection: Streak, metrics: Streak) -> Option<Source> {
     let streaks = [(Source::Introspection, introspection), (Source::Metrics, metrics)];
     streaks.into_iter().find(|(_, streak)| streak.is_usable()).map(|(source, _)| source)
 }
@@ -91,17 +91,17 @@ mod tests {
     #[test]
     fn a_source_is_left_after_three_failures_and_taken_again_after_one_answer() {
         let (mut introspection, mut metrics) = (Streak::default(), Streak::default());
-        assert_eq!(choose(&introspection, &metrics), None);
+        assert_eq!(choose(introspection, metrics), None);
         metrics.succeeded();
-        assert_eq!(choose(&introspection, &metrics), Some(Source::Metrics), "the first that answers is used at once");
+        assert_eq!(choose(introspection, metrics), Some(Source::Metrics), "the first that answers is used at once");
         introspection.succeeded();
-        assert_eq!(choose(&introspection, &metrics), Some(Source::Introspection));
+        assert_eq!(choose(introspection, metrics), Some(Source::Introspection));
         for expected in [Source::Introspection, Source::Introspection, Source::Metrics] {
             introspection.failed();
-            assert_eq!(choose(&introspection, &metrics), Some(expected));
+            assert_eq!(choose(introspection, metrics), Some(expected));
         }
         introspection.succeeded();
-        assert_eq!(choose(&introspection, &metrics), Some(Source::Introspection));
+        assert_eq!(choose(introspection, metrics), Some(Source::Introspection));
     }
 
     #[test]
@@ -110,6 +110,6 @@ mod tests {
         streak.succeeded();
         (0..PATIENCE).for_each(|_| streak.failed());
         assert!(streak.is_gone() && streak.has_answered());
-        assert_eq!(choose(&streak, &streak), None);
+        assert_eq!(choose(streak, streak), None);
     }
 }

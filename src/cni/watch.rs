@@ -8,6 +8,7 @@ use backon::{BackoffBuilder, ConstantBuilder};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
+use super::advice::{Doubt, Trap};
 use super::client::Client;
 use super::model::{Headroom, Model, Reading};
 use super::node::NodeFacts;
@@ -53,43 +54,69 @@ pub async fn follow(
     headroom: watch::Sender<Option<Arc<Headroom>>>,
     metrics: CniMetrics,
 ) {
-    let mut model = Model::default();
-    let mut log = Log::default();
     let start = clock.now().instant;
-    let (mut introspection, mut scraping) = (Schedule::new(start), Schedule::new(start));
-    let mut settings_due = start;
+    let mut reader = Reader {
+        client,
+        clock,
+        metrics,
+        model: Model::default(),
+        introspection: Schedule::new(start),
+        scraping: Schedule::new(start),
+        settings_due: start,
+    };
+    let mut log = Log::default();
     loop {
-        let now = clock.now().instant;
-        let interfaces = if introspection.due <= now { Some(client.interfaces().await) } else { None };
+        let observed = reader.read(&node).await;
+        log.note(reader.model.problems(), observed.as_ref());
+        headroom.send_replace(observed.map(Arc::new));
+        sleep_until(reader.introspection.due.min(reader.scraping.due) + jitter()).await;
+    }
+}
+
+/// Asks what is due, one question after the other.
+struct Reader {
+    client: Client,
+    clock: Clock,
+    metrics: CniMetrics,
+    model: Model,
+    introspection: Schedule,
+    scraping: Schedule,
+    settings_due: Instant,
+}
+
+impl Reader {
+    async fn read(&mut self, node: &watch::Receiver<NodeFacts>) -> Option<Headroom> {
+        let now = self.clock.now().instant;
+        let interfaces = if self.introspection.due <= now { Some(self.client.interfaces().await) } else { None };
         // An endpoint that does not even have interfaces need not be asked for settings.
-        let ask_settings = matches!(interfaces, Some(Ok(_))) && settings_due <= now;
-        let settings = if ask_settings { client.settings().await.ok() } else { None };
-        let scrape = if scraping.due <= now { Some(client.metrics().await) } else { None };
+        let ask_settings = matches!(interfaces, Some(Ok(_))) && self.settings_due <= now;
+        let settings = if ask_settings { self.client.settings().await.ok() } else { None };
+        let scrape = if self.scraping.due <= now { Some(self.client.metrics().await) } else { None };
         if settings.is_some() {
-            settings_due = now + SETTINGS_INTERVAL;
+            self.settings_due = now + SETTINGS_INTERVAL;
         }
-        let body = |answer: &Option<Result<bytes::Bytes, _>>| answer.is_some();
-        let (asked_interfaces, asked_metrics) = (body(&interfaces), body(&scrape));
         let reading = Reading {
             interfaces: interfaces.as_ref().map(|answer| answer.as_deref().map_err(Clone::clone)),
             settings: settings.as_deref(),
             metrics: scrape.as_ref().map(|answer| answer.as_deref().map_err(Clone::clone)),
         };
         let facts = node.borrow().clone();
-        let observed = model.observe(clock.now(), &reading, &facts);
-        for (asked, schedule, source) in [
-            (asked_interfaces, &mut introspection, Source::Introspection),
-            (asked_metrics, &mut scraping, Source::Metrics),
-        ] {
-            if asked {
-                let failed = model.problems().contains_key(source.as_str());
-                schedule.asked(now, !failed);
-                metrics.read(source, !failed);
-            }
+        let headroom = self.model.observe(self.clock.now(), &reading, &facts);
+        let asked = [(interfaces.is_some(), Source::Introspection), (scrape.is_some(), Source::Metrics)];
+        for (_, source) in asked.into_iter().filter(|(asked, _)| *asked) {
+            self.account(now, source);
         }
-        log.note(model.problems(), observed.as_ref());
-        headroom.send_replace(observed.map(Arc::new));
-        sleep_until(introspection.due.min(scraping.due) + jitter()).await;
+        headroom
+    }
+
+    fn account(&mut self, now: Instant, source: Source) {
+        let succeeded = !self.model.problems().contains_key(source.as_str());
+        let schedule = match source {
+            Source::Introspection => &mut self.introspection,
+            Source::Metrics => &mut self.scraping,
+        };
+        schedule.asked(now, succeeded);
+        self.metrics.read(source, succeeded);
     }
 }
 
@@ -104,42 +131,42 @@ fn jitter() -> Duration {
 struct Log {
     problems: BTreeMap<&'static str, String>,
     state: Option<(&'static str, Option<&'static str>)>,
-    traps: Vec<&'static str>,
-    doubts: Vec<&'static str>,
+    traps: Vec<Trap>,
+    doubts: Vec<Doubt>,
 }
 
 impl Log {
     fn note(&mut self, problems: &BTreeMap<&'static str, String>, headroom: Option<&Headroom>) {
-        if self.problems != *problems {
-            for (source, problem) in problems.iter().filter(|(source, now)| self.problems.get(*source) != Some(now)) {
-                // Where the CNI is another one this is as it should be.
-                if headroom.is_some() {
-                    tracing::warn!(source, problem, "ipamd cannot be read here");
-                } else {
-                    tracing::debug!(source, problem, "ipamd cannot be read here");
-                }
-            }
-            for source in self.problems.keys().filter(|source| !problems.contains_key(*source)) {
-                tracing::info!(source, "ipamd can be read here again");
-            }
-            self.problems.clone_from(problems);
-        }
+        self.note_problems(problems, headroom.is_some());
         let Some(headroom) = headroom else { return };
         let state = (headroom.state.as_str(), headroom.source.map(Source::as_str));
         if self.state.replace(state) != Some(state) {
             let (state, source) = (state.0, state.1.unwrap_or("none"));
             tracing::info!(state, source, cause = headroom.cause, "growth of the pool of pod addresses");
         }
-        let traps: Vec<_> = headroom.traps.iter().map(|trap| trap.as_str()).collect();
-        for trap in headroom.traps.iter().filter(|trap| !self.traps.contains(&trap.as_str())) {
-            tracing::warn!(trap = trap.as_str(), "settings of the CNI: {}", trap.advice());
+        for trap in headroom.traps.iter().filter(|trap| !self.traps.contains(trap)) {
+            tracing::warn!(trap = trap.as_str(), advice = trap.advice(), "a setting of the CNI is a trap");
         }
-        self.traps = traps;
-        let doubts: Vec<_> = headroom.doubts.iter().map(|doubt| doubt.as_str()).collect();
-        for doubt in doubts.iter().filter(|doubt| !self.doubts.contains(doubt)) {
-            tracing::warn!(doubt, "what ipamd says does not add up");
+        for doubt in headroom.doubts.iter().filter(|doubt| !self.doubts.contains(doubt)) {
+            tracing::warn!(doubt = doubt.as_str(), "what ipamd says does not add up");
         }
-        self.doubts = doubts;
+        self.traps.clone_from(&headroom.traps);
+        self.doubts.clone_from(&headroom.doubts);
+    }
+
+    fn note_problems(&mut self, problems: &BTreeMap<&'static str, String>, known: bool) {
+        for (source, problem) in problems.iter().filter(|(source, now)| self.problems.get(*source) != Some(now)) {
+            if known {
+                tracing::warn!(source, problem, "ipamd cannot be read here");
+            } else {
+                // Where the CNI is another one this is as it should be.
+                tracing::debug!(source, problem, "ipamd cannot be read here");
+            }
+        }
+        for source in self.problems.keys().filter(|source| !problems.contains_key(*source)) {
+            tracing::info!(source, "ipamd can be read here again");
+        }
+        self.problems.clone_from(problems);
     }
 }
 

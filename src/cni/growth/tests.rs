@@ -87,13 +87,16 @@ fn refused(times: u64) -> Counters {
     Counters { refused: times, ..Counters::default() }
 }
 
+#[allow(clippy::unnecessary_wraps, reason = "as the node takes it")]
 fn since(counters: Counters) -> Option<Counted> {
     Some(Counted::Since(counters))
 }
 
+type Change<T> = fn(&mut T);
+
 #[tokio::test]
 async fn each_state_of_the_moment_is_entered_and_left() {
-    let enter: [(State, fn(&mut Node)); 6] = [
+    let enter: [(State, Change<Node>); 6] = [
         (State::IpamdDown, |node| node.down = true),
         (State::ProvisioningDisabled, |node| node.settings.provisioning_disabled = Some(true)),
         (State::NodeUnschedulable, |node| node.cordoned = true),
@@ -162,7 +165,7 @@ async fn a_refusal_counts_for_five_minutes() {
 
 #[tokio::test]
 async fn growth_ends_a_refusal_and_a_refusal_beside_growth_is_none() {
-    let grow: [fn(&mut Pool); 2] = [|pool| pool.total += 1, |pool| pool.enis += 1];
+    let grow: [Change<Pool>; 2] = [|pool| pool.total += 1, |pool| pool.enis += 1];
     for grow in grow {
         let mut node = Node::new();
         node.after(0, QUIET);

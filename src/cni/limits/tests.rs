@@ -191,7 +191,7 @@ proptest! {
     fn the_headroom_is_what_can_be_placed_one_by_one(
         prefix in any::<bool>(), eni_max in 1_i64..6, slots_per_eni in 1_i64..15, excluded in 0_i64..3,
         custom in any::<bool>(), trunk in any::<bool>(), wrong in 0_i64..4,
-        used_share in 0.0_f64..1.2, assigned_share in 0.0_f64..1.0, resting_share in 0.0_f64..1.0,
+        used_percent in 0_i64..120, assigned_percent in 0_i64..101, resting_percent in 0_i64..101,
         max_pods in 0_i64..260, pods_over in 0_i64..270, targets in any::<bool>(), minimum in 0_i64..60,
     ) {
         let mode = if prefix { Mode::Prefix } else { Mode::Secondary };
@@ -207,10 +207,10 @@ proptest! {
             }
         }
         let carrying = carrying - wrong;
-        let attached_slots = (carrying.max(0) as f64 * used_share) as i64;
+        let attached_slots = carrying.max(0) * used_percent / 100;
         let total = attached_slots * slot;
-        let assigned = (total as f64 * assigned_share) as i64;
-        let resting = ((total - assigned) as f64 * resting_share) as i64;
+        let assigned = total * assigned_percent / 100;
+        let resting = (total - assigned) * resting_percent / 100;
         let pool = Pool { excluded, trunk, wrong_mode_slots: wrong, ..pool(total, assigned, resting) };
         let (warm_ip, minimum_ip) = if targets { (0, minimum) } else { (0, 0) };
         let settings = Settings {

@@ -235,7 +235,7 @@ async fn sums_that_do_not_add_up_for_minutes_are_doubted() {
     let negative = include_bytes!("../../../tests/golden/cni/enis-negative-total.json");
     assert_eq!(doubts(&mut Node::new(), &|_| negative.to_vec()), [Doubt::TotalMismatch]);
     assert_eq!(doubts(&mut Node::new(), &|_| b"{}".to_vec()), [Doubt::EmptyDocument]);
-    let sometimes = |time: u32| if time % 5 == 0 { ENIS.to_vec() } else { b"{}".to_vec() };
+    let sometimes = |time: u32| if time.is_multiple_of(5) { ENIS.to_vec() } else { b"{}".to_vec() };
     assert_eq!(doubts(&mut Node::new(), &sometimes), []);
 }
 
