@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::admin::readiness::Readiness;
 use crate::clock::Clock;
 use crate::cni;
+use crate::cni::alarm::Alarms;
 use crate::cni::model::Headroom;
 use crate::cni::node::{Follower, NodeFacts};
 use crate::config::{Config, Response};
@@ -114,11 +115,18 @@ impl Agent {
         let mut follower = Follower::default();
         let facts = watch::Sender::new(NodeFacts::default());
         let mut addresses = pin!(self.addresses(facts.subscribe()));
+        let (mut headroom, mut alarms) = (self.headroom.subscribe(), Alarms::default());
         loop {
             let due = machine.next_timeout(self.clock.now().instant);
             let input = tokio::select! {
                 () = &mut shutdown => break,
                 () = &mut addresses => continue,
+                Ok(()) = headroom.changed() => {
+                    let found = headroom.borrow_and_update().clone();
+                    let events = found.map(|found| alarms.step(self.clock.now(), &found)).unwrap_or_default();
+                    calls.extend(events.into_iter().filter_map(|event| shell.start(Effect::Publish(event), &node_uid)));
+                    continue;
+                }
                 Some(answer) = calls.next() => match answer {
                     Some(input) => input,
                     None => continue,

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  ipamd: /v1/enis, /v1/ipamd-env-settings ─┐
-//!         /metrics ─────────────────────────┼─► watch ─► model ─► Headroom ─► metrics
+//!         /metrics ─────────────────────────┼─► watch ─► model ─► Headroom ─► metrics, Events
 //!  own Node and its pods (watches) ─────────┘            (pure)
 //! ```
 //!
@@ -10,7 +10,7 @@
 //! addresses of one interface, I addresses of all the instance's interfaces, K pods that the kubelet still takes.
 //!
 //! Nothing here answers an interruption, and nothing that ipamd says can hold that up: reading it is a future of its own
-//! with short time-outs, and what it says ends in gauges.
+//! with short time-outs, and what it says ends in gauges and Events.
 
 // Pure: what was read.
 pub mod document;
@@ -20,6 +20,7 @@ pub mod settings;
 
 // Pure: what follows from it.
 pub mod advice;
+pub mod alarm;
 pub mod counters;
 pub mod forecast;
 pub mod growth;
