@@ -29,6 +29,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::clock::Clock;
+use crate::cni::model::Headroom;
 use crate::interruption::record::Status;
 use crate::metrics::Metrics;
 use readiness::Readiness;
@@ -72,6 +73,8 @@ pub struct Handles {
     pub readiness: Arc<Readiness>,
     /// For `/`.
     pub status: watch::Receiver<Status>,
+    /// For `/`, too.
+    pub headroom: watch::Receiver<Option<Arc<Headroom>>>,
     /// For "in 1 min 12 s".
     pub clock: Clock,
     /// Name of the own Node.
@@ -164,10 +167,11 @@ fn readyz(handles: &Handles) -> Response<Full<Bytes>> {
 }
 
 fn page(handles: &Handles) -> Response<Full<Bytes>> {
-    let status = handles.status.borrow().clone();
+    let (status, headroom) = (handles.status.borrow().clone(), handles.headroom.borrow().clone());
     let body = page::render(&page::Facts {
         node_name: &handles.node_name,
         status: &status,
+        headroom: headroom.as_deref(),
         report: handles.readiness.report(status.node_seen),
         dry_run: handles.dry_run,
         now: handles.clock.now(),

@@ -66,6 +66,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         metrics: agent.metrics(),
         readiness: readiness.clone(),
         status: agent.status(),
+        headroom: agent.headroom(),
         clock,
         node_name,
         dry_run,

@@ -3,11 +3,14 @@
 //! Plain HTML without scripts or anything to load, laid out so that its source can be read in a terminal. Everything
 //! that came from outside the agent is escaped.
 
+mod addresses;
+
 use std::fmt::{self, Display, Write as _};
 use std::time::Duration;
 
 use super::readiness::Report;
 use crate::clock::Now;
+use crate::cni::model::Headroom;
 use crate::config::Response;
 use crate::drain::forecast::{Forecast, PodForecast, Verdict};
 use crate::drain::outcome::Outcome;
@@ -46,6 +49,8 @@ pub struct Facts<'a> {
     pub node_name: &'a str,
     /// The agent's state.
     pub status: &'a Status,
+    /// The headroom of pod addresses, where it is known.
+    pub headroom: Option<&'a Headroom>,
     /// Readiness.
     pub report: Report,
     /// The agent changes nothing.
@@ -74,6 +79,9 @@ fn write(out: &mut String, facts: &Facts<'_>) -> fmt::Result {
     pods(out, facts.status)?;
     if let Some(found) = facts.status.forecast.as_deref() {
         forecast(out, found)?;
+    }
+    if let Some(headroom) = facts.headroom {
+        addresses::addresses(out, headroom)?;
     }
     writeln!(
         out,
@@ -305,7 +313,7 @@ mod tests {
     }
 
     fn page(status: &Status, now: Now) -> String {
-        render(&Facts { node_name: "ip-10-0-0-1", status, report: READY, dry_run: false, now })
+        render(&Facts { node_name: "ip-10-0-0-1", status, headroom: None, report: READY, dry_run: false, now })
     }
 
     fn coming(now: Now, after: Duration) -> Status {
@@ -476,7 +484,14 @@ mod tests {
     fn text_from_outside_cannot_become_markup() {
         let evil = "<script>alert('x')</script>\"&";
         let status = Status { pods: vec![PodStatus { blocked: Some(evil.into()), ..pod(evil) }], ..Status::default() };
-        let page = render(&Facts { node_name: evil, status: &status, report: READY, dry_run: true, now: now() });
+        let page = render(&Facts {
+            node_name: evil,
+            status: &status,
+            headroom: None,
+            report: READY,
+            dry_run: true,
+            now: now(),
+        });
         assert!(!page.contains("<script") && !page.contains("\"&\"") && !page.contains("('x')"), "{page}");
         let escaped = "&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;&quot;&amp;";
         assert_eq!(page.matches(escaped).count(), 4, "title, heading, pod, refusal: {page}");
@@ -486,7 +501,8 @@ mod tests {
     fn what_readiness_misses_is_on_the_page() {
         let report = Report { imds_answered: false, ..READY };
         let status = Status::default();
-        let page = render(&Facts { node_name: "n", status: &status, report, dry_run: true, now: now() });
+        let page =
+            render(&Facts { node_name: "n", status: &status, headroom: None, report, dry_run: true, now: now() });
         assert!(page.contains("the instance metadata service has not answered yet"), "{page}");
         assert!(page.contains("Dry run"), "{page}");
     }
@@ -494,7 +510,14 @@ mod tests {
     #[test]
     fn a_dry_run_does_not_claim_to_have_done_anything() {
         let status = Status { fenced: true, drained: true, ..coming(now(), Duration::from_mins(1)) };
-        let page = render(&Facts { node_name: "n", status: &status, report: READY, dry_run: true, now: now() });
+        let page = render(&Facts {
+            node_name: "n",
+            status: &status,
+            headroom: None,
+            report: READY,
+            dry_run: true,
+            now: now(),
+        });
         assert!(page.contains("would be set now") && page.contains("no pod was asked to stop"), "{page}");
         assert!(page.contains("spot interruption: EC2 will terminate this instance"), "{page}");
     }

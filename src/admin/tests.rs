@@ -22,6 +22,7 @@ async fn server() -> Server {
         metrics: Arc::new(Metrics::new(status.subscribe(), watch::channel(None).1)),
         readiness: readiness.clone(),
         status: status.subscribe(),
+        headroom: watch::channel(None).1,
         clock: Clock::anchored("2026-11-21T10:00:00Z".parse().unwrap()),
         node_name: "ip-10-0-0-1".into(),
         dry_run: false,

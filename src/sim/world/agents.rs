@@ -89,6 +89,7 @@ impl Agents {
             metrics: metrics.clone(),
             readiness: agent.readiness(),
             status: status.clone(),
+            headroom: agent.headroom(),
             clock: self.clock,
             node_name: self.config.node_name.clone(),
             dry_run: self.config.dry_run,

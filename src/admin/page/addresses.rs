@@ -1,0 +1,94 @@
+//! The part of the page about the pods' addresses.
+
+use std::fmt::{self, Write as _};
+use std::time::Duration;
+
+use super::{Span, row};
+use crate::cni::model::Headroom;
+use crate::cni::source::Source;
+
+/// Writes the section. Without the Amazon VPC CNI there is none.
+pub(super) fn addresses(out: &mut String, headroom: &Headroom) -> fmt::Result {
+    writeln!(out, "<h2>Pod addresses</h2>\n<table class=\"facts\">")?;
+    let source = headroom.source.map_or("nobody answers", Source::as_str);
+    row(out, "Source", &format!("{source} ({})", headroom.confidence.as_str()))?;
+    if let Some(pool) = headroom.pool.as_ref().filter(|pool| !pool.ipv6) {
+        let resting = pool.cooldown.map_or_else(|| "an unknown number".to_owned(), |resting| resting.to_string());
+        row(out, "Addresses", &format!("{} assigned, {resting} in cooldown, {} free", pool.assigned, pool.free()))?;
+    }
+    if let Some(outlook) = headroom.outlook {
+        let words = format!("{} now, {} once the pool has grown", outlook.now, outlook.reachable);
+        row(out, "Room for pods", &words)?;
+    }
+    row(out, "Growth", headroom.state.as_str())?;
+    row(out, "Limit", &headroom.cause)?;
+    if let Some(left) = headroom.forecast.exhausted_now {
+        // A pace close to nothing gives a time beyond any clock.
+        let left = Duration::try_from_secs_f64(left).map_or_else(|_| "never".to_owned(), |left| Span(left).to_string());
+        row(out, "Used up in", &left)?;
+    }
+    for (source, problem) in &headroom.problems {
+        row(out, "Cannot be read", &format!("{source}: {problem}"))?;
+    }
+    for trap in &headroom.traps {
+        row(out, "Setting", trap.advice())?;
+    }
+    for doubt in &headroom.doubts {
+        row(out, "Doubt", doubt.as_str())?;
+    }
+    writeln!(out, "</table>")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Now;
+    use crate::cni::model::{Model, Reading};
+    use crate::cni::node::NodeFacts;
+
+    fn headroom() -> Headroom {
+        let now = Now { instant: tokio::time::Instant::now(), wall: "2026-05-04T10:00:30Z".parse().unwrap() };
+        let reading = Reading {
+            interfaces: Some(Ok(include_bytes!("../../../tests/golden/cni/enis-blanked.json"))),
+            settings: None,
+            metrics: Some(Ok(include_bytes!("../../../tests/golden/cni/metrics.txt"))),
+        };
+        let facts = NodeFacts { max_pods: Some(11), pods: 4, ..NodeFacts::default() };
+        Model::default().observe(now, &reading, &facts).unwrap()
+    }
+
+    fn section(headroom: &Headroom) -> String {
+        let mut out = String::new();
+        addresses(&mut out, headroom).unwrap();
+        out
+    }
+
+    #[tokio::test]
+    async fn the_section_tells_figures_limit_and_source() {
+        let text = section(&headroom());
+        for row in [
+            "<tr><th>Source</th><td>introspection (exact)</td></tr>",
+            "<tr><th>Addresses</th><td>1 assigned, 1 in cooldown, 1 free</td></tr>",
+            "<tr><th>Room for pods</th><td>1 now, 7 once the pool has grown</td></tr>",
+            "<tr><th>Growth</th><td>ok</td></tr>",
+            "<tr><th>Limit</th><td>max-pods 11</td></tr>",
+        ] {
+            assert!(text.contains(row), "{row} in\n{text}");
+        }
+        assert!(!text.contains("Used up") && !text.contains("Cannot be read"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn what_is_wrong_has_rows_and_is_escaped() {
+        let mut headroom = headroom();
+        headroom.forecast.exhausted_now = Some(754.4);
+        headroom.problems.insert("metrics", "<b>".to_owned());
+        headroom.cause = "subnet-<script>".to_owned();
+        let text = section(&headroom);
+        assert!(text.contains("<th>Used up in</th><td>12 min 34 s</td>"), "{text}");
+        assert!(text.contains("<th>Cannot be read</th><td>metrics: &lt;b&gt;</td>"), "{text}");
+        assert!(!text.contains("<script>"), "{text}");
+        headroom.forecast.exhausted_now = Some(f64::INFINITY);
+        assert!(section(&headroom).contains("<td>never</td>"));
+    }
+}
