@@ -71,7 +71,11 @@ impl Announcement {
     /// How it is answered at `now`.
     pub fn response(&self, config: &Config, now: Instant) -> Response {
         let response = config.response(self.signal.kind);
-        let early = self.full_response_at(config).is_some_and(|at| now < at);
+        if self.signal.kind != Kind::ScheduledEvent {
+            return response;
+        }
+        // An event whose time cannot be read may be weeks away.
+        let early = self.full_response_at(config).is_none_or(|at| now < at);
         if early { response.min(Response::Taint) } else { response }
     }
 
