@@ -51,6 +51,16 @@ impl LoggedRequest {
         self.attributes.verb == verb && self.attributes.resource_path() == resource
     }
 
+    /// Whether it asks what a change would do and changes nothing (`dryRun=All`).
+    pub fn is_rehearsal(&self) -> bool {
+        let in_body = |pointer: &str| {
+            let body = self.json();
+            let stages = body.as_ref().and_then(|body| body.pointer(pointer)).and_then(serde_json::Value::as_array);
+            stages.is_some_and(|stages| !stages.is_empty())
+        };
+        self.query.contains("dryRun=") || in_body("/deleteOptions/dryRun") || in_body("/dryRun")
+    }
+
     /// The body as JSON.
     pub fn json(&self) -> Option<serde_json::Value> {
         serde_json::from_slice(self.body.as_ref()?).ok()

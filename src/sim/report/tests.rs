@@ -15,7 +15,7 @@ fn scenario(expect: &str) -> Scenario {
 
 fn patch(status: u16) -> CallFact {
     let (at, answered) = (Duration::from_millis(3500), Some(Duration::from_millis(3600)));
-    CallFact { at, answered, verb: "patch".into(), resource: "nodes".into(), status: Some(status) }
+    CallFact { at, answered, verb: "patch".into(), resource: "nodes".into(), status: Some(status), is_rehearsal: false }
 }
 
 fn poll(at: Duration) -> ImdsFact {
@@ -43,13 +43,14 @@ fn good() -> Facts {
         pods: vec![web, daemon],
         calls: vec![patch(200)],
         imds_requests: (0..10).map(|at| poll(seconds(at))).collect(),
-        fence: FencePart::ALL.to_vec(),
+        node: NodeFacts { fence: FencePart::ALL.to_vec(), ..NodeFacts::default() },
         events: BTreeMap::from([("Fenced".into(), 1)]),
         agent: AgentFacts {
             lives: 1,
             outcomes: BTreeMap::from([("web-0".into(), Outcome::Graceful)]),
             slack_seconds: Some(25.4),
-            notices: 1,
+            notices: BTreeMap::from([(Kind::SpotInterruption, 1)]),
+            metrics: BTreeMap::new(),
             counted: BTreeMap::from([(Outcome::Graceful, 1)]),
             died: None,
         },
@@ -99,7 +100,7 @@ fn what_the_agent_says_must_be_what_happened() {
     breaks(|facts| facts.agent.counted.clear(), &["counters agree"]);
     breaks(|facts| facts.agent.slack_seconds = Some(20.0), &["the slack"]);
     breaks(|facts| facts.agent.died = Some("panicked".into()), &["the agent ends only"]);
-    breaks(|facts| facts.agent.notices = 2, &["number of notices"]);
+    breaks(|facts| _ = facts.agent.notices.insert(Kind::SpotInterruption, 2), &["notices counted"]);
 }
 
 #[test]
@@ -113,12 +114,12 @@ fn pods_that_ended_between_two_lives_of_the_agent_need_no_report() {
 
 #[test]
 fn the_fence_must_be_whole_and_early() {
-    breaks(|facts| _ = facts.fence.pop(), &["whole fence"]);
+    breaks(|facts| _ = facts.node.fence.pop(), &["whole fence"]);
     breaks(|facts| facts.calls[0].answered = Some(seconds(6)), &["fenced at most 2 s after"]);
     breaks(|facts| facts.calls[0].status = Some(409), &["fenced at most 2 s after"]);
-    breaks(|facts| facts.foreign_lost.push("taint a".into()), &["others set"]);
+    breaks(|facts| facts.node.lost.push("taint a".into()), &["others set"]);
     let mut without_label = good();
-    without_label.fence.retain(|&part| part != FencePart::Label);
+    without_label.node.fence.retain(|&part| part != FencePart::Label);
     assert_eq!(failed("fence_without = [\"label\"]", &without_label), [""; 0]);
     assert_eq!(failed("fence_without = [\"label\"]", &good()).len(), 1, "a part that must be missing is there");
 }
@@ -156,11 +157,11 @@ fn a_pod_that_was_gone_after_the_deadline_is_unfinished_whatever_it_was_granted(
 #[test]
 fn the_text_names_the_verdict_the_pods_and_the_failed_check() {
     let mut facts = good();
-    facts.agent.notices = 0;
+    facts.agent.notices.clear();
     let text = Report::judge(&scenario(""), &facts).text(false);
     assert!(text.starts_with("FAILED  try\n  deadline   met, 26.0 s to spare\n"), "{text}");
     assert!(text.contains("1 × web              graceful   wanted 30 s, granted 30 s, stopped in 2.0 s"), "{text}");
-    assert!(text.contains("FAILED the number of notices counted is 1 (found: 0)"), "{text}");
+    assert!(text.contains("FAILED the notices counted are 1 spot-interruption (found: 0 spot-interruption)"), "{text}");
 }
 
 #[test]
