@@ -115,7 +115,7 @@ impl Agent {
             for effect in machine.handle(self.clock.now(), input) {
                 calls.extend(shell.start(effect, &node_uid));
             }
-            self.status.send_replace(machine.status());
+            self.status.send_replace(machine.status(self.clock.now().instant));
         }
         self.readiness.stopping();
     }

@@ -78,6 +78,12 @@ pub fn booted_at() -> Option<Timestamp> {
     boot_time(&std::fs::read_to_string("/proc/stat").ok()?)
 }
 
+/// Identity of the kernel's boot, in the form in which the kubelet reports it; None where `/proc` does not tell.
+pub fn boot_id() -> Option<String> {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(id.trim().to_owned()).filter(|id| !id.is_empty())
+}
+
 /// The `btime` line of `/proc/stat`: seconds since the epoch.
 fn boot_time(stat: &str) -> Option<Timestamp> {
     let seconds = stat.lines().find_map(|line| line.strip_prefix("btime "))?;

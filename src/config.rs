@@ -24,7 +24,8 @@ pub enum OnBlockedEviction {
 }
 
 /// How strongly a signal is answered; each level includes the ones before it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Response {
     /// Not even polled.
     Ignore,
@@ -120,6 +121,9 @@ pub struct Config {
     pub safety_margin: Duration,
     /// Decide and report, change nothing.
     pub dry_run: bool,
+    /// Identity of the kernel's boot, as the kubelet reports it in the Node's status; absent where the machine does not
+    /// tell. The Node's own word may lag behind a reboot.
+    pub boot_id: Option<String>,
     /// When the kernel booted; a notice older than that belongs to an earlier life of the instance.
     pub booted_at: Option<Timestamp>,
     /// Where `/metrics`, `/livez`, `/readyz` and `/` are served.
@@ -167,6 +171,7 @@ impl Config {
             shutdown_tail: Duration::ZERO,
             safety_margin: Duration::from_secs(3),
             dry_run: false,
+            boot_id: None,
             booted_at: None,
             admin_address: SocketAddr::from(([0, 0, 0, 0], 9808)),
         }

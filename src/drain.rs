@@ -10,6 +10,8 @@ pub mod forecast;
 pub mod grace;
 pub mod outcome;
 pub mod pod;
+#[cfg(test)]
+mod tests;
 mod tracked;
 
 use std::collections::BTreeMap;
@@ -67,6 +69,8 @@ pub struct Drain {
     last_end: Instant,
     /// The deadline has passed; nothing is asked for any more.
     expired: bool,
+    /// What was coming is over; nobody new is asked to stop.
+    cancelled: bool,
     finished: bool,
 }
 
@@ -80,6 +84,7 @@ impl Drain {
             pods: BTreeMap::new(),
             last_end: now.instant,
             expired: false,
+            cancelled: false,
             finished: false,
         };
         drain.set_deadline(deadline, now);
@@ -89,21 +94,49 @@ impl Drain {
         drain
     }
 
-    /// Takes a deadline, or an earlier or more exact one. One that turns out to have passed already leaves the overdue
-    /// window; that its time has come is no news.
+    /// Takes a deadline, or an earlier one; a later one is no news, for what was announced first still comes. The same time
+    /// is taken over too, since it may be known more exactly now. One that turns out to have passed already leaves the
+    /// overdue window; that its time has come is no news.
     pub fn set_deadline(&mut self, deadline: Option<Deadline>, now: Now) {
-        let Some(mut deadline) = deadline else { return };
-        if self.deadline.is_none() && deadline.instant <= now.instant {
-            deadline.instant = now.instant + OVERDUE_WINDOW;
-        }
-        match self.deadline {
-            Some(known) if deadline.instant <= now.instant && known.wall <= deadline.wall => {}
-            Some(known) if deadline.instant <= now.instant => {
-                deadline.instant = known.instant.min(now.instant + OVERDUE_WINDOW);
-                self.deadline = Some(deadline);
+        let Some(mut deadline) = deadline.filter(|_| !self.cancelled) else { return };
+        let passed = deadline.instant <= now.instant;
+        let taken = match self.deadline {
+            None => {
+                if passed {
+                    deadline.instant = now.instant + OVERDUE_WINDOW;
+                }
+                true
             }
-            _ => self.deadline = Some(deadline),
+            Some(known) if known.wall == deadline.wall => !passed,
+            Some(known) if passed => {
+                deadline.instant = known.instant.min(now.instant + OVERDUE_WINDOW);
+                deadline.wall < known.wall
+            }
+            Some(known) => deadline.instant < known.instant,
+        };
+        if taken {
+            self.deadline = Some(deadline);
         }
+    }
+
+    /// What was coming is over. Nobody new is asked to stop: pods that were not told yet end as skipped with the next step,
+    /// a call that is under way is waited for. Pods that are stopping already cannot be called back; they are followed to
+    /// their end, without a deadline and without further calls. Then the drain finishes as usual. There is no way back: a
+    /// later announcement needs a drain of its own.
+    pub fn cancel(&mut self, now: Now) {
+        if self.cancelled {
+            return;
+        }
+        self.cancelled = true;
+        if !self.finished {
+            self.deadline = None;
+            self.last_end = now.instant;
+        }
+    }
+
+    /// Whether [`Drain::cancel`] was called.
+    pub fn is_cancelled(&self) -> bool {
+        self.cancelled
     }
 
     /// How it ended, once it did. A pod that arrives afterwards is drained too and moves the figures.
@@ -114,12 +147,12 @@ impl Drain {
         })
     }
 
-    /// A pod as the watch shows it; late arrivals are drained like the others. On a node that outlives its deadline there
-    /// is nothing more to do for a new pod, nor to hold against anybody.
+    /// A pod as the watch shows it; late arrivals are drained like the others. On a node that outlives its deadline, or
+    /// whose drain was cancelled, there is nothing more to do for a new pod, nor to hold against anybody.
     pub fn pod_seen(&mut self, pod: PodView, now: Now) {
         if let Some(tracked) = self.pods.get_mut(&pod.id) {
             tracked.seen(pod, now);
-        } else if !self.expired {
+        } else if !self.expired && !self.cancelled {
             self.pods.insert(pod.id.clone(), Tracked::new(pod, now));
         }
     }
@@ -192,6 +225,11 @@ impl Drain {
     pub fn step(&mut self, now: Now) -> Vec<Effect> {
         let mut effects = self.settle_unneeded(now);
         effects.extend(self.give_up(now));
+        if self.cancelled {
+            effects.extend(self.release());
+            effects.extend(self.conclude(now));
+            return effects;
+        }
         self.hold_critical(now);
         let terms = self.terms();
         let mut due: Vec<&mut Tracked> = self.pods.values_mut().filter(|pod| pod.outcome.is_none()).collect();
@@ -207,6 +245,9 @@ impl Drain {
 
     /// When to call [`Drain::step`] again if nothing else happens.
     pub fn next_timeout(&self, now: Instant) -> Option<Instant> {
+        if self.cancelled {
+            return None;
+        }
         let terms = self.terms();
         let pods = self.pods.values().filter_map(|pod| pod.wake(now, terms));
         let release = self.critical_release();
@@ -261,6 +302,12 @@ impl Drain {
         left.into_iter().map(|tracked| end(tracked, Outcome::Unfinished)).collect()
     }
 
+    /// After the end of what was coming: pods that nobody told to stop stay.
+    fn release(&mut self) -> Vec<Effect> {
+        let kept = self.pods.values_mut().filter(|pod| pod.outcome.is_none() && pod.untold());
+        kept.map(|tracked| end(tracked, Outcome::Skipped)).collect()
+    }
+
     fn hold_critical(&mut self, now: Now) {
         let others_left = self.pods.values().any(|pod| pod.outcome.is_none() && !pod.view.critical);
         let terms = self.terms();
@@ -282,7 +329,9 @@ impl Drain {
     /// When the node will have been empty for long enough.
     fn settled_at(&self) -> Option<Instant> {
         let empty = self.pods.values().all(|pod| pod.outcome.is_some());
-        empty.then(|| self.last_end.max(self.started) + SETTLE)
+        // After a cancellation nobody is waited for.
+        let settle = if self.cancelled { Duration::ZERO } else { SETTLE };
+        empty.then(|| self.last_end.max(self.started) + settle)
     }
 
     fn conclude(&mut self, now: Now) -> Option<Effect> {

@@ -5,9 +5,14 @@
 //! metadata service says, what the node and its pods look like), so that a repeated, lost or reordered one does no harm
 //! and a restarted agent needs no special path.
 
+pub mod announcement;
+mod early;
 pub mod fence;
 pub mod fencing;
 pub mod machine;
+pub mod marks;
+mod notes;
+pub mod preflight;
 pub mod record;
 pub mod state;
 

@@ -60,7 +60,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), node = node_name, dry_run, %admin, "starting");
 
     let clock = Clock::System;
-    let agent = Agent::new(Config { booted_at: clock::booted_at(), ..config }, kube, clock)?;
+    let agent = Agent::new(Config { boot_id: clock::boot_id(), booted_at: clock::booted_at(), ..config }, kube, clock)?;
     let readiness = agent.readiness();
     let handles = Handles {
         metrics: agent.metrics(),

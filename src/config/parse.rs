@@ -123,7 +123,8 @@ pub fn run_config(flags: &dyn Fn(&str) -> Option<String>, env: &Environment) -> 
         shutdown_tail: shutdown_tail(&sources)?,
         safety_margin: safety_margin(&sources)?,
         dry_run: sources.choice("dry-run", &BOOLS)?,
-        // A fact of the machine, not a setting.
+        // Facts of the machine, not settings.
+        boot_id: None,
         booted_at: None,
         admin_address: admin_address(&sources)?,
     };

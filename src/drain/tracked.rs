@@ -122,6 +122,11 @@ impl Tracked {
         self.stopping.map(|stopping| stopping.grace)
     }
 
+    /// Nobody has asked it to stop, and no call that would is under way.
+    pub(super) fn untold(&self) -> bool {
+        self.stopping.is_none() && !self.evicting && !self.deleting
+    }
+
     /// It was deleted past a refusal. Known from what was asked, since the watch may show the deletion before the answer
     /// to it arrives.
     pub(super) fn forced(&self) -> bool {

@@ -2,7 +2,7 @@
 //!
 //! It is level-triggered: an observation says what the platform announces now, the node and pod views say how the cluster
 //! looks now, and the machine acts on the difference. A repeated observation changes nothing; a restarted agent reaches
-//! the same state from the first observation and the node's own annotation.
+//! the same state from the first observations and the node's own annotation.
 
 #[cfg(test)]
 mod tests;
@@ -15,51 +15,52 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::fence;
+use super::announcement::{Announcement, Announcements, Change};
+use super::early::Early;
 use super::fencing::Fencing;
+use super::preflight::Preflight;
 use super::record::{Pending, Record, Status};
-use super::state::{State, VERSION};
-use super::{Effect, Input, NodeEvent, PatchAnswer};
+use super::state::{Episode, State};
+use super::{Effect, Input, NodeEvent, PatchAnswer, fence, marks, notes};
 use crate::clock::Now;
 use crate::config::{Config, Response};
 use crate::drain::pod::{PodRef, PodView};
 use crate::drain::{Drain, Policy};
 use crate::k8s::node::NodeView;
-use crate::signal::{Action, Deadline, Kind, Observation, Signal};
-
-/// How long a notice waits for the first view of the own Node, which alone tells whether the notice is news. Past this
-/// the node is taken for unmarked, since a late drain is worse than a notice counted twice.
-const NODE_PATIENCE: Duration = Duration::from_secs(2);
+use crate::signal::{Action, Deadline, Kind, Observation};
 
 /// How long a restarted agent waits for the platform before it drains by the annotation's deadline, which it can place by
 /// the guest's clock only.
 const PLATFORM_PATIENCE: Duration = Duration::from_secs(1);
-
-/// What is coming, and how far the response is.
-#[derive(Debug)]
-struct Interruption {
-    signal: Signal,
-    read_at: Instant,
-    first_seen: Now,
-    boot_id: Option<String>,
-    /// Taken up from the annotation while it was still to come. The agent before may have died between the fence and the
-    /// Events; a second one of the same key does no harm.
-    retold: bool,
-}
 
 /// The decision maker of one agent.
 #[derive(Debug)]
 pub struct Machine {
     config: Arc<Config>,
     node: Option<NodeView>,
+    /// Identity of this life of the node.
+    boot_id: Option<String>,
     pods: Option<BTreeMap<PodRef, PodView>>,
-    /// A notice that was read before the own Node was.
-    early: Option<(Signal, Instant)>,
-    pending: Option<Interruption>,
+    /// What was read before the own Node was.
+    early: Early,
+    announcements: Announcements,
+    /// Kinds that are polled and were not heard of since the start. Before all were, nothing is taken for over.
+    unheard: Vec<Kind>,
     fencing: Fencing,
+    /// What the present fence and drain are named after.
+    episode: Option<Episode>,
+    /// The fence is to be reported: since when it was due.
+    fence_untold: Option<Instant>,
+    /// Marks are to be taken away, or were: the announcement after which the Event is named.
+    epilogue: Option<String>,
     drain: Option<Drain>,
+    /// What the drain's Events are named after.
+    drain_key: String,
+    /// The deadline that the drain was given last.
+    drain_deadline: Option<Deadline>,
     /// A resumed drain begins when the platform was heard, or at this time.
     platform_awaited: Option<Instant>,
+    preflight: Option<Preflight>,
     /// Events that wait for the own Node, which their names and their key depend on.
     unpublished: Vec<NodeEvent>,
     /// Reasons of the Events that told the end of the drain; a late pod may add the second.
@@ -69,15 +70,24 @@ pub struct Machine {
 impl Machine {
     /// A machine that knows nothing yet.
     pub fn new(config: Arc<Config>) -> Self {
+        let unheard = Kind::ALL.into_iter().filter(|kind| config.response(*kind) != Response::Ignore).collect();
         Self {
+            boot_id: config.boot_id.clone(),
             config,
             node: None,
             pods: None,
-            early: None,
-            pending: None,
+            early: Early::default(),
+            announcements: Announcements::default(),
+            unheard,
             fencing: Fencing::default(),
+            episode: None,
+            fence_untold: None,
+            epilogue: None,
             drain: None,
+            drain_key: String::new(),
+            drain_deadline: None,
             platform_awaited: None,
+            preflight: None,
             unpublished: Vec::new(),
             ends_told: Vec::new(),
         }
@@ -99,7 +109,10 @@ impl Machine {
             Input::Deleted(id, answer) => {
                 effects.extend(self.drain.iter_mut().flat_map(|drain| drain.deleted(&id, &answer, now)));
             }
-            Input::Probed(..) | Input::Timeout => {}
+            Input::Probed(id, answer) => {
+                self.preflight.iter_mut().for_each(|preflight| preflight.answered(&id, &answer));
+            }
+            Input::Timeout => {}
         }
         self.advance(now, &mut effects);
         self.hold_back_events(&mut effects);
@@ -108,93 +121,106 @@ impl Machine {
 
     /// When to feed [`Input::Timeout`] if nothing else happens.
     pub fn next_timeout(&self, now: Instant) -> Option<Instant> {
-        let early = self.early.as_ref().map(|(_, read_at)| *read_at + NODE_PATIENCE);
         let drain = self.drain.as_ref().and_then(|drain| drain.next_timeout(now));
-        [early, self.fencing.retry_at(), self.platform_awaited, drain].into_iter().flatten().min()
+        let change = self.announcements.next_change(&self.config, now);
+        let retry = self.fencing.retry_at().filter(|_| self.may_mark());
+        [self.early.due(), retry, self.platform_awaited, drain, change].into_iter().flatten().min()
     }
 
     /// A copy of the state for people and gauges.
-    pub fn status(&self) -> Status {
+    pub fn status(&self, now: Instant) -> Status {
+        let mut pending: Vec<Pending> = self.announcements.iter().map(|one| self.pending(one, now)).collect();
+        pending.sort_by_key(|one| {
+            let deadline = one.deadline.map(|deadline| deadline.instant);
+            (std::cmp::Reverse(one.response), deadline.is_none(), deadline)
+        });
+        let finish = self.drain.as_ref().and_then(Drain::finish);
         Status {
-            pending: self
-                .pending
-                .iter()
-                .map(|pending| Pending {
-                    kind: pending.signal.kind,
-                    action: pending.signal.action,
-                    deadline: pending.signal.deadline,
-                    first_seen: pending.first_seen.wall,
-                    detail: None,
-                    response: self.response(pending.signal.kind),
-                })
-                .collect(),
-            deadline: self.pending.as_ref().and_then(|pending| pending.signal.deadline),
-            forecast: None,
+            pending,
+            deadline: self.announcements.drain_deadline(&self.config, now).flatten(),
             fenced: self.fencing.is_set(),
+            forecast: None,
             node_seen: self.node.is_some(),
             pods: self.drain.as_ref().map(Drain::pods).unwrap_or_default(),
-            drained: self.drain.as_ref().is_some_and(|drain| drain.finish().is_some()),
-            slack_seconds: self.drain.as_ref().and_then(|drain| drain.finish()?.slack_seconds),
+            drained: finish.is_some(),
+            slack_seconds: finish.and_then(|finish| finish.slack_seconds),
+        }
+    }
+
+    fn pending(&self, one: &Announcement, now: Instant) -> Pending {
+        Pending {
+            kind: one.signal.kind,
+            action: one.signal.action,
+            deadline: one.signal.deadline,
+            first_seen: one.first_seen,
+            detail: one.signal.detail.clone(),
+            response: one.response(&self.config, now),
         }
     }
 
     fn observed(&mut self, observation: Observation, now: Now, effects: &mut Vec<Effect>) {
         self.platform_awaited = None;
-        // A spot notice is not withdrawn in normal operation: an empty level after a notice is noise, not an all-clear.
-        for signal in observation.signals {
-            match &mut self.pending {
-                Some(pending) if pending.signal.id == signal.id => {
-                    if earlier_or_same(pending.signal.deadline, signal.deadline) {
-                        pending.signal.deadline = signal.deadline;
-                        if let Some(drain) = &mut self.drain {
-                            drain.set_deadline(signal.deadline, now);
-                        }
-                    }
-                }
-                // The instance came back from its hibernation, and this is another matter.
-                Some(pending) if pending.signal.action == Action::Hibernate && signal.action != Action::Hibernate => {
-                    self.ends_told.clear();
-                    self.begin(signal, now.instant, now, effects);
-                }
-                Some(_) => {}
-                None if self.node.is_none() => {
-                    self.early.get_or_insert((signal, now.instant));
-                }
-                None => self.begin(signal, now.instant, now, effects),
+        if self.node.is_none() && self.early.holds(now.instant) {
+            self.early.keep(observation, now.instant);
+        } else {
+            self.heard(observation, now.instant, now, effects);
+        }
+    }
+
+    /// Acts on the level of one kind.
+    fn heard(&mut self, observation: Observation, read_at: Instant, now: Now, effects: &mut Vec<Effect>) {
+        self.unheard.retain(|kind| *kind != observation.kind);
+        let last = self.base_key(now.instant);
+        for change in self.announcements.observed(observation, read_at, now, &self.config) {
+            match change {
+                Change::New(id) => self.begin(&id, effects),
+                Change::Moved(id) => self.moved(&id, effects),
+                Change::Over(kind) => self.over(kind, "the platform lists it no longer", &last, effects),
             }
         }
     }
 
-    /// A notice that is news.
-    fn begin(&mut self, signal: Signal, read_at: Instant, now: Now, effects: &mut Vec<Effect>) {
-        let response = self.response(signal.kind);
+    /// An announcement that is news.
+    fn begin(&mut self, id: &str, effects: &mut Vec<Effect>) {
+        let Some(one) = self.announcements.get(id) else { return };
         effects.push(Effect::Record(Record::NoticeSeen {
-            kind: signal.kind,
-            action: signal.action,
-            deadline: signal.deadline,
-            detail: signal.detail.clone(),
+            kind: one.signal.kind,
+            action: one.signal.action,
+            deadline: one.signal.deadline,
+            detail: one.signal.detail.clone(),
         }));
-        self.fencing = Fencing::new(fence::parts(response));
-        let boot_id = self.node.as_ref().and_then(|node| node.boot_id.clone());
-        self.pending = Some(Interruption { signal, read_at, first_seen: now, boot_id, retold: false });
+        effects.push(Effect::Publish(self.announce(one)));
+        // Its budgets are asked about while there is time to act on the answer.
+        self.preflight = None;
     }
 
-    fn response(&self, kind: Kind) -> Response {
-        match kind {
-            Kind::SpotInterruption => self.config.on_spot_interruption,
-            // Not polled yet, so never observed.
-            Kind::RebalanceRecommendation | Kind::ScheduledEvent | Kind::AsgTermination => Response::Observe,
-        }
+    fn moved(&mut self, id: &str, effects: &mut Vec<Effect>) {
+        let Some(one) = self.announcements.get(id) else { return };
+        let Some(deadline) = one.signal.deadline else { return };
+        effects.push(Effect::Record(Record::Rescheduled { kind: one.signal.kind, deadline }));
+        let NodeEvent { key, reason, note, warning } = self.announce(one);
+        let key = format!("{key}/{}", deadline.wall);
+        effects.push(Effect::Publish(NodeEvent { key, reason, note: format!("rescheduled: {note}"), warning }));
+    }
+
+    fn over(&mut self, kind: Kind, because: &'static str, last: &str, effects: &mut Vec<Effect>) {
+        effects.push(Effect::Record(Record::Over { kind, because }));
+        self.epilogue = Some(last.to_owned());
     }
 
     fn node_seen(&mut self, node: NodeView, now: Now, effects: &mut Vec<Effect>) {
         let first = self.node.is_none();
-        match &mut self.pending {
-            None if first => self.resume(&node, now, effects),
-            Some(pending) if first => pending.boot_id.clone_from(&node.boot_id),
-            _ => {}
+        if self.config.boot_id.is_none() {
+            self.boot_id.clone_from(&node.boot_id);
         }
+        if first {
+            self.resume(&node, now, effects);
+        }
+        self.fencing.seen(&node);
         self.node = Some(node);
+        for (observation, read_at) in self.early.take() {
+            self.heard(observation, read_at, now, effects);
+        }
     }
 
     /// The first look at the own Node: an annotation there means that an agent before this one was at work.
@@ -207,21 +233,23 @@ impl Machine {
                 return;
             }
         };
-        if state.boot_id.is_some() && node.boot_id.is_some() && state.boot_id != node.boot_id {
-            // The instance that the notice was about has ended; this is a later life of the node.
+        // Another boot: what was announced then has happened, unless the platform goes on to announce it.
+        let same_boot = state.boot_id.is_none() || self.boot_id.is_none() || state.boot_id == self.boot_id;
+        self.fencing.resume(&state, same_boot);
+        let first = state.announcements.first().map(|entry| notes::key(entry.kind, &entry.id, entry.first_seen));
+        self.epilogue = state.episode.as_ref().map(|episode| episode.key.clone()).or(first);
+        if !same_boot {
             return;
         }
-        let deadline = state.deadline.map(|wall| Deadline { instant: now.instant_of(wall), wall });
-        effects.push(Effect::Record(Record::Resumed { kind: state.kind, deadline }));
-        self.fencing = Fencing::new(fence::parts(self.response(state.kind)));
-        self.platform_awaited = Some(now.instant + PLATFORM_PATIENCE);
-        self.pending = Some(Interruption {
-            signal: Signal { deadline, ..Signal::new(state.kind, state.id, state.action) },
-            read_at: now.instant,
-            first_seen: Now { instant: now.instant, wall: state.first_seen },
-            boot_id: state.boot_id,
-            retold: deadline.is_none_or(|deadline| deadline.instant > now.instant),
-        });
+        self.episode = state.episode.or(self.episode.take());
+        for one in self.announcements.resume(state.announcements, now, &self.config) {
+            let (kind, deadline) = (one.signal.kind, one.signal.deadline);
+            effects.push(Effect::Record(Record::Resumed { kind, deadline }));
+            if one.retold {
+                effects.push(Effect::Publish(self.announce(&one)));
+            }
+            self.platform_awaited = Some(now.instant + PLATFORM_PATIENCE);
+        }
     }
 
     fn relisted(&mut self, pods: Vec<PodView>, now: Now, effects: &mut Vec<Effect>) {
@@ -244,72 +272,80 @@ impl Machine {
         if let Some(pods) = &mut self.pods {
             pods.remove(id);
         }
+        self.preflight.iter_mut().for_each(|preflight| preflight.gone(id));
         effects.extend(self.drain.as_mut().and_then(|drain| drain.pod_gone(id, now)));
     }
 
     /// Everything that has become due, whatever the input was.
     fn advance(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        self.take_up_early(now, effects);
+        for (observation, read_at) in self.early.overdue(now.instant) {
+            self.heard(observation, read_at, now, effects);
+        }
         self.platform_awaited.take_if(|until| now.instant >= *until);
-        let Some(pending) = &self.pending else { return };
-        let announcement = self.announcement(pending);
-        let fresh = effects.iter().any(|effect| match effect {
-            Effect::Record(Record::NoticeSeen { .. }) => true,
-            Effect::Record(Record::Resumed { .. }) => pending.retold,
-            _ => false,
-        });
-        self.advance_fence(now, effects);
-        self.start_drain(now, effects);
-        if let Some(drain) = &mut self.drain {
-            effects.extend(drain.step(now));
+        let last = self.base_key(now.instant);
+        for kind in self.announcements.expire(now.instant) {
+            self.over(kind, "it expired without an interruption", &last, effects);
         }
-        if fresh {
-            effects.push(Effect::Publish(announcement));
+        let deadline = self.announcements.drain_deadline(&self.config, now.instant);
+        if deadline.is_none() {
+            self.call_off(now, effects);
         }
-        self.announce_end(effects);
-        // Nothing that stops a pod waits behind a message about it.
-        effects.sort_by_key(|effect| matches!(effect, Effect::Publish(_)));
+        self.advance_marks(now, effects);
+        self.advance_drain(deadline, now, effects);
+        self.advance_preflight(now, effects);
     }
 
-    fn take_up_early(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        let due = |read_at: Instant| self.node.is_some() || now.instant >= read_at + NODE_PATIENCE;
-        let Some((signal, read_at)) = self.early.take_if(|(_, read_at)| due(*read_at)) else { return };
-        match &mut self.pending {
-            // The annotation knew of it; what the platform says now is the more exact deadline.
-            Some(pending) if pending.signal.id == signal.id => {
-                if earlier_or_same(pending.signal.deadline, signal.deadline) {
-                    pending.signal.deadline = signal.deadline;
-                }
+    fn advance_marks(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        if !self.announcements.is_empty() || !self.fencing.goal().is_nothing() {
+            let was_hard = self.fencing.goal().is_hard();
+            let mut goal = marks::goal(&self.announcements, &self.config, now.instant);
+            if goal.is_nothing() {
+                self.episode = None;
+            } else if goal.is_hard() && self.episode.is_none() {
+                self.episode = Some(Episode { key: self.base_key(now.instant), turns: 0 });
+            } else if was_hard && !goal.is_hard() {
+                self.episode.iter_mut().for_each(|episode| episode.turns += 1);
             }
-            Some(_) => {}
-            None => self.begin(signal, read_at, now, effects),
+            goal.episode.clone_from(&self.episode);
+            if goal.is_hard() && !was_hard {
+                let leading = self.announcements.leading(&self.config, now.instant);
+                self.fence_untold = leading.map(|one| one.answered_since(&self.config, now.instant));
+            }
+            self.fencing.aim(goal, self.boot_id.as_ref());
         }
-    }
-
-    fn advance_fence(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        let (Some(pending), Some(node)) = (&self.pending, &self.node) else { return };
-        if self.fencing.is_done() {
+        if !self.may_mark() {
             return;
         }
-        let response = self.response(pending.signal.kind);
-        let taint = fence::taint(&self.config.marks, pending.signal.kind, response);
-        let state = state(pending, node, response, &taint);
-        if let Some(patch) = self.fencing.next_patch(node, &taint, &state, now.instant) {
+        if let Some(patch) = self.node.as_ref().and_then(|node| self.fencing.next_patch(node, now.instant)) {
             // Ahead of everything that was decided in the same step.
             effects.insert(0, patch);
         }
-        self.announce_fence(now, effects);
+        self.announce_marks(now, effects);
+    }
+
+    /// Nothing is taken away before every source was heard: after a restart or a reboot silence is no all-clear.
+    fn may_mark(&self) -> bool {
+        !self.announcements.is_empty() || self.unheard.is_empty()
     }
 
     fn node_patched(&mut self, answer: PatchAnswer, now: Now, effects: &mut Vec<Effect>) {
         let (node, report) = self.fencing.answered(answer, now.instant);
         effects.extend(report.map(Effect::Record));
         self.node = node.or(self.node.take());
-        self.announce_fence(now, effects);
     }
 
-    fn announce_fence(&self, now: Now, effects: &mut Vec<Effect>) {
-        let Some(pending) = self.pending.as_ref().filter(|_| self.fencing.is_done()) else { return };
+    fn announce_marks(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        if !self.fencing.is_done() {
+            return;
+        }
+        if self.fencing.goal().is_nothing() {
+            self.announce_restored(effects);
+        } else if let Some(since) = self.fence_untold.take_if(|_| self.fencing.goal().is_hard()) {
+            self.announce_fence(since, now, effects);
+        }
+    }
+
+    fn announce_fence(&self, since: Instant, now: Now, effects: &mut Vec<Effect>) {
         let refused = self.fencing.refused();
         if !self.fencing.is_set() {
             if !refused.is_empty() {
@@ -318,129 +354,142 @@ impl Machine {
             }
             return;
         }
-        if !self.fencing.was_sent() && !pending.retold {
+        let retold = self.announcements.iter().any(|one| one.retold);
+        if !self.fencing.was_sent() && !retold {
             return;
         }
-        let note = if refused.is_empty() {
-            "no new pods are scheduled here".to_owned()
-        } else {
-            format!("the API server refused: {}", refused.join(", "))
-        };
-        effects.push(Effect::Publish(self.event("Fenced", note, !refused.is_empty())));
+        let (note, warning) = (notes::fenced(&refused), !refused.is_empty());
+        effects.push(Effect::Publish(self.event(now.instant, "Fenced", note, warning)));
         if self.fencing.was_sent() {
-            effects.push(Effect::Record(Record::Fenced { after: now.instant - pending.read_at, refused }));
+            effects.push(Effect::Record(Record::Fenced { after: now.instant - since, refused }));
         }
     }
 
-    fn start_drain(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        let (Some(pending), Some(pods)) = (&self.pending, &self.pods) else { return };
-        let waiting = self.platform_awaited.is_some();
-        if self.drain.is_some() || waiting || self.response(pending.signal.kind) < Response::Drain {
-            return;
+    fn announce_restored(&mut self, effects: &mut Vec<Effect>) {
+        self.fence_untold = None;
+        let Some(last) = self.epilogue.take().filter(|_| self.fencing.was_sent()) else { return };
+        let left = self.fencing.left().to_vec();
+        let (key, note) = (format!("{last}/Restored"), notes::restored(&left));
+        effects.push(Effect::Publish(NodeEvent { key, reason: "Restored", note, warning: false }));
+        effects.push(Effect::Record(Record::Restored { left }));
+    }
+
+    fn advance_drain(&mut self, deadline: Option<Option<Deadline>>, now: Now, effects: &mut Vec<Effect>) {
+        if let Some(deadline) = deadline {
+            self.drain_by(deadline, now, effects);
         }
-        if pending.signal.action == Action::Hibernate {
-            if self.ends_told.is_empty() {
-                self.ends_told.push("NotDrained");
-                effects.push(Effect::Record(Record::NotDrained { reason: "a hibernation begins with its notice" }));
+        if let Some(drain) = &mut self.drain {
+            effects.extend(drain.step(now));
+        }
+        self.announce_end(effects);
+        if self.announcements.is_empty() && self.drain.as_ref().is_some_and(|drain| drain.finish().is_some()) {
+            self.drain = None;
+        }
+    }
+
+    fn drain_by(&mut self, deadline: Option<Deadline>, now: Now, effects: &mut Vec<Effect>) {
+        if let Some(drain) = self.drain.as_mut().filter(|drain| !drain.is_cancelled()) {
+            if deadline != self.drain_deadline {
+                self.drain_deadline = deadline;
+                drain.set_deadline(deadline, now);
             }
             return;
         }
+        let (None, Some(pods)) = (self.platform_awaited, &self.pods) else { return };
         let policy = Policy {
             on_blocked: self.config.on_blocked_eviction,
             shutdown_tail: self.config.shutdown_tail,
             safety_margin: self.config.safety_margin,
         };
-        let drain = Drain::new(policy, pending.signal.deadline, pods.values().cloned(), now);
+        let drain = Drain::new(policy, deadline, pods.values().cloned(), now);
         let (to_go, skipped) = drain.counts();
+        (self.drain, self.drain_deadline) = (Some(drain), deadline);
+        self.drain_key = self.base_key(now.instant);
+        self.ends_told.clear();
         effects.push(Effect::Record(Record::DrainStarted { pods: to_go, skipped }));
         let note = format!("{to_go} pods to evict, {skipped} left alone");
-        self.drain = Some(drain);
-        effects.push(Effect::Publish(self.event("DrainStarted", note, false)));
+        effects.push(Effect::Publish(self.event(now.instant, "DrainStarted", note, false)));
+    }
+
+    /// The pods may stay. Those that were told to stop go on to do so.
+    fn call_off(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let running = |drain: &&mut Drain| drain.finish().is_none() && !drain.is_cancelled();
+        if let Some(drain) = self.drain.as_mut().filter(running) {
+            drain.cancel(now);
+            self.episode.iter_mut().for_each(|episode| episode.turns += 1);
+        }
+        let hibernates = |one: &Announcement| {
+            one.signal.action == Action::Hibernate && one.response(&self.config, now.instant) >= Response::Drain
+        };
+        if self.drain.is_none() && self.ends_told.is_empty() && self.announcements.iter().any(hibernates) {
+            self.ends_told.push("NotDrained");
+            effects.push(Effect::Record(Record::NotDrained { reason: "a hibernation begins with its notice" }));
+        }
     }
 
     fn announce_end(&mut self, effects: &mut Vec<Effect>) {
         let Some(drain) = &self.drain else { return };
         let Some(finish) = drain.finish() else { return };
-        let [graceful, shortened, forced, unfinished, skipped] = drain.outcomes();
+        let outcomes @ [.., unfinished, _] = drain.outcomes();
         let reason = if unfinished == 0 { "DrainFinished" } else { "DrainIncomplete" };
         if self.ends_told.contains(&reason) {
             return;
         }
-        let slack =
-            finish.slack_seconds.map_or_else(String::new, |slack| format!(", {slack:.1} s before the deadline"));
-        let note = format!(
-            "{graceful} graceful, {shortened} shortened, {forced} forced, {unfinished} unfinished, {skipped} left \
-             alone{slack}"
-        );
+        let note = notes::drained(outcomes, finish.slack_seconds, drain.is_cancelled());
         self.ends_told.push(reason);
-        effects.push(Effect::Publish(self.event(reason, note, unfinished > 0)));
+        let key = format!("{}/{reason}", self.drain_key);
+        effects.push(Effect::Publish(NodeEvent { key, reason, note, warning: unfinished > 0 }));
     }
 
-    fn announcement(&self, pending: &Interruption) -> NodeEvent {
-        let when = pending.signal.deadline.map_or_else(String::new, |deadline| format!(" at {}", deadline.wall));
-        let note = format!("EC2 will {} this instance{when}", pending.signal.action.as_str());
-        self.event(pending.signal.kind.event_reason(), note, true)
-    }
-
-    fn event(&self, reason: &'static str, note: String, warning: bool) -> NodeEvent {
-        NodeEvent { key: self.event_key(reason), reason, note, warning }
-    }
-
-    /// One announcement has one Event per reason: its key is the same in every agent that ever sees the announcement.
-    fn event_key(&self, reason: &str) -> String {
-        let (id, boot) = self
-            .pending
-            .as_ref()
-            .map_or(("", ""), |pending| (pending.signal.id.as_str(), pending.boot_id.as_deref().unwrap_or("")));
-        format!("{id}/{boot}/{reason}")
-    }
-
-    /// Until the own Node was read its Events have neither a place nor their right key.
-    fn hold_back_events(&mut self, effects: &mut Vec<Effect>) {
-        if self.node.is_some() {
-            let held = std::mem::take(&mut self.unpublished);
-            effects.extend(
-                held.into_iter().map(|event| Effect::Publish(NodeEvent { key: self.event_key(event.reason), ..event })),
-            );
+    /// Asks about the budgets while something is coming that does not clear the node yet.
+    fn advance_preflight(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let draining = self.drain.is_some() || self.announcements.drain_deadline(&self.config, now.instant).is_some();
+        if self.announcements.is_empty() || draining || self.config.dry_run {
+            self.preflight = None;
             return;
         }
+        let Some(pods) = &self.pods else { return };
+        let preflight = self.preflight.get_or_insert_with(|| Preflight::new(pods.values()));
+        effects.extend(preflight.step());
+    }
+
+    fn announce(&self, one: &Announcement) -> NodeEvent {
+        let key = notes::key(one.signal.kind, &one.signal.id, one.first_seen);
+        let reason = one.signal.kind.event_reason();
+        let warning = one.signal.kind != Kind::RebalanceRecommendation;
+        NodeEvent { key: format!("{key}/{reason}"), reason, note: notes::announcement(&one.signal), warning }
+    }
+
+    fn event(&self, now: Instant, reason: &'static str, note: String, warning: bool) -> NodeEvent {
+        let key = format!("{}/{reason}", self.base_key(now));
+        NodeEvent { key, reason, note, warning }
+    }
+
+    /// What is done to the node has one Event per reason: its key is the same in every agent that ever sees the
+    /// announcement that it is done for.
+    fn base_key(&self, now: Instant) -> String {
+        if let Some(episode) = &self.episode {
+            let again = if episode.turns == 0 { String::new() } else { format!("/{}", episode.turns) };
+            return format!("{}{again}", episode.key);
+        }
+        let hard = |one: &&Announcement| one.response(&self.config, now) >= Response::Cordon;
+        let first = self.announcements.iter().find(hard).or_else(|| self.announcements.iter().next());
+        first.map(|one| notes::key(one.signal.kind, &one.signal.id, one.first_seen)).unwrap_or_default()
+    }
+
+    /// Nothing that stops a pod waits behind a message about it; and until the own Node was read its Events have neither a
+    /// place nor their right key.
+    fn hold_back_events(&mut self, effects: &mut Vec<Effect>) {
         for effect in std::mem::take(effects) {
             match effect {
                 Effect::Publish(event) => self.unpublished.push(event),
                 other => effects.push(other),
             }
         }
-    }
-}
-
-/// Whether `new` may replace `old`: an earlier time always, the same time because it may be known more exactly now.
-fn earlier_or_same(old: Option<Deadline>, new: Option<Deadline>) -> bool {
-    match (old, new) {
-        (_, None) => false,
-        (None, Some(_)) => true,
-        (Some(old), Some(new)) => new.wall <= old.wall,
-    }
-}
-
-/// The annotation to write. One that an earlier attempt left (its answer was lost) already says what is ours; it is not
-/// written again when the deadline moves, since a time that slides would cost a PATCH per poll and a restarted agent asks
-/// the platform first. What an annotation of another announcement says to be ours stays ours.
-fn state(pending: &Interruption, node: &NodeView, response: Response, taint: &serde_json::Value) -> State {
-    let written = fence::state_text(node).and_then(|text| State::parse(text).ok());
-    let marks = fence::marks(node, fence::parts(response), taint);
-    let marks = match written {
-        Some(state) if state.id == pending.signal.id && state.boot_id == pending.boot_id => return state,
-        Some(state) => marks.with(state.marks),
-        None => marks,
-    };
-    State {
-        version: VERSION,
-        kind: pending.signal.kind,
-        action: pending.signal.action,
-        id: pending.signal.id.clone(),
-        deadline: pending.signal.deadline.map(|deadline| deadline.wall),
-        first_seen: pending.first_seen.wall,
-        boot_id: pending.boot_id.clone(),
-        marks,
+        if self.node.is_some() {
+            let boot_id = self.boot_id.clone().unwrap_or_default();
+            let named = |event: NodeEvent| NodeEvent { key: format!("{boot_id}/{}", event.key), ..event };
+            effects.extend(std::mem::take(&mut self.unpublished).into_iter().map(named).map(Effect::Publish));
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! A world small enough to be pure: pods that stop, budgets that refuse, a node that takes patches. It drives the machine
 //! through whole interruptions in microseconds.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,10 +14,10 @@ use crate::clock::Now;
 use crate::config::Config;
 use crate::drain::eviction::EvictionAnswer;
 use crate::drain::pod::{Deletion, PodRef, PodView};
-use crate::interruption::record::Record;
+use crate::interruption::record::{Record, Status};
 use crate::interruption::{Effect, Input, NodeEvent, PatchAnswer, Stop};
 use crate::k8s::node::NodeView;
-use crate::signal::{Action, Deadline, Kind, Observation, Signal};
+use crate::signal::{Action, Deadline, Kind, Observation, Others, Signal};
 
 pub(super) fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -40,6 +40,15 @@ struct Running {
     gone_at: Option<Instant>,
 }
 
+/// When exactly an agent dies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Crash {
+    /// It has decided, and the effect never leaves it.
+    Before,
+    /// The effect has left, and its answer finds nobody.
+    After,
+}
+
 /// An effect that left the machine, with its time since the world's start.
 #[derive(Clone, Debug)]
 pub(super) struct Sent {
@@ -50,7 +59,10 @@ pub(super) struct Sent {
 pub(super) struct World {
     pub(super) machine: Machine,
     pub(super) node: NodeView,
+    /// Requests, in the order in which they left.
     pub(super) sent: Vec<Sent>,
+    /// What was counted and logged.
+    reported: Vec<Sent>,
     pub(super) start: Now,
     pub(super) now: Now,
     /// The API server refuses node patches that touch this path.
@@ -59,11 +71,16 @@ pub(super) struct World {
     pub(super) api_down_until: Duration,
     /// Evictions and deletions are not answered before this time.
     pub(super) pods_down_until: Duration,
+    /// The agent dies before it carries out the effect of this number, or just after it.
+    pub(super) crash: Option<(usize, Crash)>,
     /// Answers that the next evictions get instead of what the world would say.
     pub(super) canned: VecDeque<EvictionAnswer>,
     config: Arc<Config>,
     pods: BTreeMap<PodRef, Running>,
-    notice: Option<Signal>,
+    /// First deletions that the API server accepted without an eviction, by pod.
+    pods_told: Vec<(String, u32)>,
+    /// What the platform announces, by kind.
+    announced: BTreeMap<Kind, Vec<Signal>>,
 }
 
 impl World {
@@ -74,15 +91,18 @@ impl World {
             machine: Machine::new(config.clone()),
             node: node(),
             sent: Vec::new(),
+            reported: Vec::new(),
             start,
             now: start,
             denied_path: None,
             api_down_until: Duration::ZERO,
             pods_down_until: Duration::ZERO,
+            crash: None,
             canned: VecDeque::new(),
             config,
             pods: BTreeMap::new(),
-            notice: None,
+            pods_told: Vec::new(),
+            announced: BTreeMap::new(),
         }
     }
 
@@ -127,18 +147,63 @@ impl World {
         self.observe();
     }
 
+    /// The machine under the agent restarts: another boot, the same Node object, new pods.
+    pub(super) fn reboot(&mut self) {
+        self.node.boot_id = Some("boot-2".into());
+        self.announced.clear();
+        self.machine = Machine::new(self.config.clone());
+        self.boot();
+    }
+
+    /// Somebody else evicts a pod.
+    pub(super) fn evict_by_others(&mut self, name: &str, grace_seconds: u32) {
+        let pod = self.pods.keys().find(|id| id.name == name).unwrap().clone();
+        let view = self.stop(&Stop { pod, grace_seconds, timeout: Duration::ZERO }).unwrap();
+        self.feed(Input::Pod(view));
+    }
+
     pub(super) fn notify(&mut self, action: Action, lead: Duration) {
         self.notify_signal(notice(action, self.now, lead));
     }
 
     pub(super) fn notify_signal(&mut self, signal: Signal) {
-        self.notice = Some(signal);
+        self.announced.insert(signal.kind, vec![signal]);
         self.observe();
     }
 
-    /// A poll of the metadata service.
+    /// What the platform announces of one kind from now on.
+    pub(super) fn announce(&mut self, kind: Kind, signals: Vec<Signal>) {
+        self.announced.insert(kind, signals);
+        self.observe();
+    }
+
+    /// The platform takes back everything of one kind, and the source is sure of it.
+    pub(super) fn withdraw(&mut self, kind: Kind) {
+        self.announced.remove(&kind);
+        self.observe();
+    }
+
+    /// A poll of everything that the metadata service tells.
     pub(super) fn observe(&mut self) {
-        self.feed(Input::Observed(Observation::of(Kind::SpotInterruption, self.notice.clone())));
+        for kind in Kind::ALL {
+            let signals = self.announced.get(&kind).cloned().unwrap_or_default();
+            let others = match kind {
+                Kind::SpotInterruption | Kind::RebalanceRecommendation => Others::Unknown,
+                Kind::ScheduledEvent | Kind::AsgTermination => Others::Over,
+            };
+            self.feed(Input::Observed(Observation { kind, signals, others }));
+        }
+    }
+
+    /// Somebody else changes the node, and the watch shows it.
+    pub(super) fn foreign(&mut self, change: impl FnOnce(&mut NodeView)) {
+        change(&mut self.node);
+        self.feed(Input::Node(self.node.clone()));
+    }
+
+    /// The state of the machine.
+    pub(super) fn status(&self) -> Status {
+        self.machine.status(self.now.instant)
     }
 
     /// Time passes until `until` (since the start); everything that becomes due happens.
@@ -170,23 +235,42 @@ impl World {
     }
 
     pub(super) fn feed(&mut self, input: Input) {
-        let mut queue = vec![input];
-        while !queue.is_empty() {
-            let effects = self.machine.handle(self.now, queue.remove(0));
-            for effect in effects {
-                self.sent.push(Sent { at: self.at(), effect: effect.clone() });
-                queue.extend(self.answer(effect));
+        let mut queue = VecDeque::from([input]);
+        while let Some(input) = queue.pop_front() {
+            // What is counted and logged is so before the first request leaves.
+            let (records, requests): (Vec<_>, Vec<_>) = self
+                .machine
+                .handle(self.now, input)
+                .into_iter()
+                .partition(|effect| matches!(effect, Effect::Record(_)));
+            self.reported
+                .extend(records.into_iter().map(|effect| Sent { at: self.now.instant - self.start.instant, effect }));
+            for effect in requests {
+                let crash = self.crash.filter(|(at, _)| *at == self.sent.len()).map(|(_, crash)| crash);
+                if crash != Some(Crash::Before) {
+                    self.sent.push(Sent { at: self.at(), effect: effect.clone() });
+                    queue.extend(self.answer(effect));
+                }
+                if crash.is_some() {
+                    self.crash = None;
+                    self.restart();
+                    return;
+                }
             }
         }
     }
 
     fn answer(&mut self, effect: Effect) -> Vec<Input> {
         match effect {
-            Effect::PatchNode { ops, .. } => vec![Input::NodePatched(self.patch(&ops))],
+            Effect::PatchNode { ops, .. } => {
+                let answer = self.patch(&ops);
+                let seen = matches!(answer, PatchAnswer::Applied(_)).then(|| Input::Node(self.node.clone()));
+                [Some(Input::NodePatched(answer)), seen].into_iter().flatten().collect()
+            }
             Effect::Evict(stop) if self.at() < self.pods_down_until => vec![Input::Evicted(stop.pod, no_answer())],
             Effect::Delete(stop) if self.at() < self.pods_down_until => vec![Input::Deleted(stop.pod, no_answer())],
             Effect::Evict(stop) => self.evict(stop),
-            Effect::Delete(stop) => self.stop(&stop).map_or_else(
+            Effect::Delete(stop) => self.delete(&stop).map_or_else(
                 || vec![Input::Deleted(stop.pod.clone(), EvictionAnswer::Gone)],
                 |view| vec![Input::Deleted(stop.pod.clone(), EvictionAnswer::Accepted), Input::Pod(view)],
             ),
@@ -197,7 +281,16 @@ impl World {
                 }
                 Vec::new()
             }
-            Effect::Publish(_) | Effect::Record(_) | Effect::Probe(_) => Vec::new(),
+            Effect::Probe(id) => {
+                let blocked = self.pods.get(&id).is_some_and(|pod| self.at() < pod.behaviour.blocked_until);
+                let answer = if blocked {
+                    EvictionAnswer::Blocked("budget needs 1 and has 1".into())
+                } else {
+                    EvictionAnswer::Accepted
+                };
+                vec![Input::Probed(id, answer)]
+            }
+            Effect::Publish(_) | Effect::Record(_) => Vec::new(),
         }
     }
 
@@ -216,6 +309,13 @@ impl World {
         self.pods.entry(stop.pod.clone()).and_modify(|pod| pod.view.marked = false);
         let view = self.stop(&stop).expect("it was just seen");
         vec![Input::Evicted(stop.pod, EvictionAnswer::Accepted), Input::Pod(view)]
+    }
+
+    fn delete(&mut self, stop: &Stop) -> Option<PodView> {
+        if self.pods.get(&stop.pod)?.told_at.is_none() {
+            self.pods_told.push((stop.pod.name.clone(), stop.grace_seconds));
+        }
+        self.stop(stop)
     }
 
     /// What API server and kubelet do with a deletion, first or repeated.
@@ -253,6 +353,7 @@ impl World {
                 }
                 "test" => {}
                 "add" => add(&mut node, path, op["value"].clone()),
+                "remove" => remove(&mut node, path),
                 other => panic!("operation {other} is not expected"),
             }
         }
@@ -260,8 +361,19 @@ impl World {
         PatchAnswer::Applied(self.node.clone())
     }
 
+    /// How often a record that `is` this one left.
+    pub(super) fn count(&self, is: impl Fn(&Record) -> bool) -> usize {
+        self.records().into_iter().filter(|record| is(record)).count()
+    }
+
+    /// The different Events of this reason: the API server keeps one of each key.
+    pub(super) fn published(&self, reason: &str) -> usize {
+        let keys = self.events().into_iter().filter(|event| event.reason == reason).map(|event| event.key.as_str());
+        keys.collect::<BTreeSet<_>>().len()
+    }
+
     pub(super) fn records(&self) -> Vec<&Record> {
-        self.sent
+        self.reported
             .iter()
             .filter_map(|sent| if let Effect::Record(record) = &sent.effect { Some(record) } else { None })
             .collect()
@@ -286,6 +398,21 @@ impl World {
             .iter()
             .filter_map(|sent| if let Effect::Delete(stop) = &sent.effect { Some((sent.at, stop)) } else { None })
             .collect()
+    }
+
+    /// Pods that were deleted past a refusal, and with how much grace.
+    pub(super) fn forced(&self) -> Vec<(String, u32)> {
+        self.pods_told.clone()
+    }
+
+    /// The last outcome that was reported of a pod: an agent that is killed while it reports is followed by one that
+    /// reports again.
+    pub(super) fn last_outcome(&self, name: &str) -> &'static str {
+        let ended = self.records().into_iter().rev().find_map(|record| match record {
+            Record::PodEnded { pod, outcome, .. } if pod.name == name => Some(outcome.as_str()),
+            _ => None,
+        });
+        ended.unwrap_or("none")
     }
 
     pub(super) fn outcome(&self, name: &str) -> &'static str {
@@ -316,6 +443,12 @@ fn add(node: &mut Value, path: &str, value: Value) {
     node.pointer_mut(parent).unwrap()[key] = value;
 }
 
+fn remove(node: &mut Value, path: &str) {
+    let (parent, key) = path.rsplit_once('/').unwrap();
+    let key = key.replace("~1", "/").replace("~0", "~");
+    node.pointer_mut(parent).unwrap().as_object_mut().unwrap().remove(&key).expect("what is removed was there");
+}
+
 pub(super) fn node() -> NodeView {
     NodeView {
         name: "ip-10-0-0-1".into(),
@@ -343,6 +476,24 @@ pub(super) fn pod(name: &str, grace: u64) -> PodView {
 
 pub(super) fn stops_after(seconds: u64) -> Behaviour {
     Behaviour { stops_after: Some(secs(seconds)), blocked_until: Duration::ZERO }
+}
+
+/// EC2 advises to leave, `ago` after it decided so.
+pub(super) fn recommendation(now: Now, ago: Duration) -> Signal {
+    let issued = Now { instant: now.instant - ago, wall: now.wall.checked_sub(ago).unwrap() };
+    let id = format!("rebalance-recommendation/{}", issued.wall);
+    Signal { issued: Some(issued), ..Signal::new(Kind::RebalanceRecommendation, id, Action::Terminate) }
+}
+
+/// A scheduled event.
+pub(super) fn scheduled(id: &str, action: Action, now: Now, lead: Duration) -> Signal {
+    let deadline = Some(Deadline { instant: now.instant + lead, wall: now.plus(lead).wall });
+    Signal { deadline, ..Signal::new(Kind::ScheduledEvent, format!("scheduled-event/{id}"), action) }
+}
+
+/// The auto scaling group's target state.
+pub(super) fn lifecycle(word: &str, action: Action) -> Signal {
+    Signal::new(Kind::AsgTermination, format!("asg-termination/{word}"), action)
 }
 
 pub(super) fn notice(action: Action, now: Now, lead: Duration) -> Signal {

@@ -1,0 +1,58 @@
+//! The words of the Events, and the keys that make them unique.
+
+use jiff::Timestamp;
+
+use crate::signal::{Kind, Signal};
+
+/// What makes the Events of one announcement different from those of any other, in every agent that ever sees it. A
+/// lifecycle state may come back under the same id, so there the time counts too.
+pub(super) fn key(kind: Kind, id: &str, first_seen: Timestamp) -> String {
+    match kind {
+        Kind::AsgTermination => format!("{id}/{}", first_seen.as_second()),
+        Kind::SpotInterruption | Kind::RebalanceRecommendation | Kind::ScheduledEvent => id.to_owned(),
+    }
+}
+
+/// What is coming.
+pub(super) fn announcement(signal: &Signal) -> String {
+    let when = signal.deadline.map_or_else(String::new, |deadline| format!(" at {}", deadline.wall));
+    let what = signal.action.phrase();
+    let detail = signal.detail.as_ref().map_or_else(String::new, |detail| format!(" ({detail})"));
+    match signal.kind {
+        Kind::SpotInterruption | Kind::ScheduledEvent => format!("EC2 will {what}{when}{detail}"),
+        Kind::RebalanceRecommendation => {
+            format!("EC2 sees an elevated risk that this instance is interrupted{detail}")
+        }
+        Kind::AsgTermination => format!("the auto scaling group will {what}, expected{when}{detail}"),
+    }
+}
+
+/// The fence stands.
+pub(super) fn fenced(refused: &[&str]) -> String {
+    if refused.is_empty() {
+        "no new pods are scheduled here".to_owned()
+    } else {
+        format!("the API server refused: {}", refused.join(", "))
+    }
+}
+
+/// The marks are gone.
+pub(super) fn restored(left: &[&str]) -> String {
+    if left.is_empty() {
+        "the danger is over, the agent's marks are gone".to_owned()
+    } else {
+        format!("the danger is over; left in place for another actor: {}", left.join(", "))
+    }
+}
+
+/// The drain is over. Outcomes in the order of `Outcome::ALL`.
+pub(super) fn drained(outcomes: [u32; 5], slack_seconds: Option<f64>, cancelled: bool) -> String {
+    let [graceful, shortened, forced, unfinished, skipped] = outcomes;
+    let slack = slack_seconds.filter(|_| !cancelled);
+    let slack = slack.map_or_else(String::new, |slack| format!(", {slack:.1} s before the deadline"));
+    let why = if cancelled { "called off: " } else { "" };
+    format!(
+        "{why}{graceful} graceful, {shortened} shortened, {forced} forced, {unfinished} unfinished, {skipped} left \
+         alone{slack}"
+    )
+}
