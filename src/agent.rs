@@ -30,7 +30,7 @@ use crate::k8s::metered::metered;
 use crate::k8s::{events, watch as k8s_watch};
 use crate::metrics::{Metrics, NodeInfo};
 use crate::monitor::ImdsMonitor;
-use crate::signal::{Observation, SignalSource};
+use crate::signal::{Kind, Observation, SignalSource};
 
 /// One POST of an Event.
 const EVENT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -57,7 +57,10 @@ impl Agent {
         let client = metered(kube, metrics.api.clone());
         let imds = imds::Client::new(&config.imds, clock, metrics.imds.clone())?;
         let readiness = Arc::<Readiness>::default();
-        if config.on_spot_interruption == Response::Ignore {
+        for kind in Kind::ALL.into_iter().filter(|kind| config.response(*kind) == Response::Ignore) {
+            metrics.imds.ignored(kind);
+        }
+        if polled(&config).next().is_none() {
             // Nothing is asked of IMDS, so nothing is missing if it does not answer.
             readiness.imds_answered();
         }
@@ -122,17 +125,19 @@ impl Agent {
 
     /// Everything that the platform announces, from one worker that never asks two questions at once.
     fn signals(&self) -> impl Stream<Item = Observation> + Send + use<> {
-        if self.config.on_spot_interruption == Response::Ignore {
+        let (config, metrics) = (&self.config, self.metrics.imds.clone());
+        if polled(config).next().is_none() {
             return futures::stream::pending().left_stream();
         }
-        let metrics = self.metrics.imds.clone();
+        let monitor =
+            ImdsMonitor::new(self.imds.clone(), &config.imds, polled(config), self.clock, metrics, config.booted_at);
         let worker = Worker {
-            monitor: ImdsMonitor::new(self.imds.clone(), &self.config.imds, self.clock, metrics, self.config.booted_at),
+            monitor,
             imds: self.imds.clone(),
             metrics: self.metrics.clone(),
             node_name: self.config.node_name.clone(),
             identity_due: Some(self.clock.now().instant),
-            quiet: false,
+            announced: None,
         };
         let next = |mut worker: Worker| async move { Some((worker.next().await, worker)) };
         futures::stream::unfold(worker, next).right_stream()
@@ -161,6 +166,11 @@ impl Agent {
     }
 }
 
+/// The kinds that somebody wants to know of.
+fn polled(config: &Config) -> impl Iterator<Item = Kind> {
+    Kind::ALL.into_iter().filter(|kind| config.response(*kind) != Response::Ignore)
+}
+
 /// How long the identity may keep the one worker from its polls, and the pause before it is tried again.
 const IDENTITY_PATIENCE: Duration = Duration::from_secs(2);
 const IDENTITY_PAUSE: Duration = Duration::from_secs(30);
@@ -173,18 +183,23 @@ struct Worker {
     node_name: String,
     /// None once it is known.
     identity_due: Option<Instant>,
-    /// The last poll found nothing.
-    quiet: bool,
+    /// What the last poll of each kind found in force; `None` before the first poll.
+    announced: Option<Vec<Kind>>,
 }
 
 impl Worker {
     async fn next(&mut self) -> Observation {
         // After the level of the poll before was handed over, so that nothing waits for names.
-        if self.quiet && self.identity_due.is_some_and(|due| Instant::now() >= due) {
+        let quiet = self.announced.as_ref().is_some_and(Vec::is_empty);
+        if quiet && self.identity_due.is_some_and(|due| Instant::now() >= due) {
             self.identify().await;
         }
         let observation = self.monitor.next().await;
-        self.quiet = observation.signals.is_empty();
+        let announced = self.announced.get_or_insert_default();
+        announced.retain(|kind| *kind != observation.kind);
+        if !observation.signals.is_empty() {
+            announced.push(observation.kind);
+        }
         observation
     }
 
@@ -344,15 +359,25 @@ mod tests {
         let late = gaps.iter().filter(|gap| **gap > Duration::from_millis(1100)).count();
         assert!(late <= 2 && gaps.iter().all(|gap| *gap < Duration::from_millis(2200)), "{gaps:?}");
     }
+
     #[tokio::test]
     async fn an_agent_that_ignores_all_signals_is_ready_without_imds() {
         let silent = tower::service_fn(|_: http::Request<Body>| {
             std::future::pending::<Result<http::Response<Body>, Infallible>>()
         });
-        for (on_spot_interruption, ready) in [(Response::Ignore, true), (Response::Observe, false)] {
-            let config = Config { on_spot_interruption, ..Config::for_node("n1") };
+        let ignored = Config {
+            on_spot_interruption: Response::Ignore,
+            on_rebalance_recommendation: Response::Ignore,
+            on_scheduled_event: Response::Ignore,
+            on_asg_termination: Response::Ignore,
+            ..Config::for_node("n1")
+        };
+        let one = Config { on_scheduled_event: Response::Observe, ..ignored.clone() };
+        for (config, ready) in [(ignored, true), (one, false)] {
             let agent = Agent::new(config, kube::Client::new(silent, "default"), Clock::System).unwrap();
             assert_eq!(agent.readiness().report(true).ready(), ready);
+            let watched = agent.metrics().text(None).1.matches("imds_last_success_timestamp_seconds{").count();
+            assert_eq!(watched, usize::from(!ready));
         }
     }
 }

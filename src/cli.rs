@@ -11,18 +11,27 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{Arg, ArgMatches, Args as _, Command as Clap, FromArgMatches as _};
 
-use crate::config::parse::{ConfigError, RunConfig, run_config};
+use crate::check::{CheckConfig, Format};
+use crate::config::parse::{ConfigError, RunConfig, effective, run_config};
 use crate::config::settings::{Environment, SETTINGS, Setting};
 use crate::simulate;
 
 /// Exit code of a wrong invocation.
 pub const USAGE: u8 = 64;
 
+/// The flag that `check` has besides those of `run`.
+const OUTPUT: &str = "output";
+
+const CHECK_EXIT_CODES: &str = "Exit codes: 0 if nothing that is needed is missing (there may be warnings), 1 if \
+                                something is, 64 if a setting is wrong.";
+
 /// What to do.
 #[derive(Clone, Debug)]
 pub enum Command {
     /// Be the agent.
     Run(Box<RunConfig>),
+    /// Be the doctor.
+    Check(Box<CheckConfig>),
     /// Show a world in a box.
     Simulate(simulate::Args),
 }
@@ -75,9 +84,16 @@ where
         Some(("simulate", matches)) => {
             Ok(Command::Simulate(simulate::Args::from_arg_matches(matches).map_err(refusal)?))
         }
+        Some(("check", matches)) => Ok(Command::Check(Box::new(check(matches, env)?))),
         Some((_, matches)) => Ok(Command::Run(Box::new(run_config(&|flag| given(matches, flag), env)?))),
-        None => Err(CliError::Usage("no command given; use one of run, simulate".into())),
+        None => Err(CliError::Usage("no command given; use one of run, check, simulate".into())),
     }
+}
+
+fn check(matches: &ArgMatches, env: &Environment) -> Result<CheckConfig, CliError> {
+    let flags = |flag: &str| given(matches, flag);
+    let output = matches.get_one(OUTPUT).copied().unwrap_or(Format::Table);
+    Ok(CheckConfig { run: run_config(&flags, env)?, settings: effective(&flags, env), output })
 }
 
 fn given(matches: &ArgMatches, flag: &str) -> Option<String> {
@@ -86,6 +102,20 @@ fn given(matches: &ArgMatches, flag: &str) -> Option<String> {
 
 fn clap() -> Clap {
     let run = Clap::new("run").about("Look after this node: fence and drain it when an interruption is announced");
+    let check = Clap::new("check")
+        .about(
+            "Find out what the agent would miss here, and whether this node could be cleared in time; changes nothing",
+        )
+        .after_help(CHECK_EXIT_CODES)
+        .args(SETTINGS.iter().map(argument))
+        .arg(
+            Arg::new(OUTPUT)
+                .long(OUTPUT)
+                .value_name("FORMAT")
+                .value_parser(clap::value_parser!(Format))
+                .default_value("table")
+                .help("A table for people, or one JSON object for machines"),
+        );
     let simulate = simulate::Args::augment_args(Clap::new("simulate"))
         .about("Run the agent against a simulated node, cluster and metadata service");
     Clap::new("spotwarden")
@@ -93,6 +123,7 @@ fn clap() -> Clap {
         .about(env!("CARGO_PKG_DESCRIPTION"))
         .disable_help_subcommand(true)
         .subcommand(run.args(SETTINGS.iter().map(argument)))
+        .subcommand(check)
         .subcommand(simulate)
 }
 
@@ -130,6 +161,7 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+    use crate::config::parse::Source;
 
     fn cli(arguments: &[&str]) -> Result<Command, CliError> {
         let env = [("NODE_NAME", "n1"), ("SPOTWARDEN_SHUTDOWN_TAIL", "20s")].into_iter().collect();
@@ -173,13 +205,43 @@ mod tests {
     #[case(&["run", "--taint-key", "a", "--taint-key", "b"], "the argument '--taint-key <KEY>' cannot be used multiple")]
     #[case(&["run", "stray"], "unexpected argument 'stray' found")]
     #[case(&["simulate", "--without-agent"], "the following required arguments were not provided: --serve; see --help")]
-    #[case(&[], "no command given; use one of run, simulate")]
+    #[case(&[], "no command given; use one of run, check, simulate")]
+    #[case(&["check", "--output=yaml"], "invalid value 'yaml' for '--output <FORMAT>'; [possible values: table, json]")]
+    #[case(&["check", "--safety-margin", "5"], "--safety-margin is `5`, which is not a duration")]
+    #[case(&["run", "--output=json"], "unexpected argument '--output' found")]
     #[case(&["run", "--safety-margin", "5"], "--safety-margin is `5`, which is not a duration")]
     fn a_wrong_invocation_ends_with_one_line(#[case] arguments: &[&str], #[case] expected: &str) {
         let error = cli(arguments).unwrap_err();
         assert!(!matches!(error, CliError::Shown(_)));
         let message = error.to_string();
         assert!(message.starts_with(expected) && message.lines().count() == 1, "{message}");
+    }
+
+    #[test]
+    fn check_takes_the_settings_of_run_and_keeps_where_each_came_from() {
+        let Ok(Command::Check(config)) = cli(&["check", "--safety-margin=5s", "--dry-run", "--output", "json"]) else {
+            panic!("no check")
+        };
+        assert_eq!(config.run, run(&["run", "--safety-margin=5s", "--dry-run"]));
+        assert_eq!(config.output, Format::Json);
+        let of = |flag: &str| {
+            let setting = config.settings.iter().find(|setting| setting.flag == Some(flag)).unwrap();
+            (setting.value.as_deref(), setting.source)
+        };
+        assert_eq!(of("safety-margin"), (Some("5s"), Source::Flag));
+        assert_eq!(of("dry-run"), (Some("true"), Source::Flag));
+        assert_eq!(of("shutdown-tail"), (Some("20s"), Source::Environment));
+        assert_eq!(of("taint-effect"), (Some("NoSchedule"), Source::Default));
+        assert_eq!(of("log-level"), (None, Source::Default));
+    }
+
+    #[test]
+    fn help_of_check_names_the_exit_codes() {
+        let help = cli(&["check", "--help"]).unwrap_err().to_string();
+        assert!(
+            ["Exit codes: 0", " 1 ", " 64 ", "--output <FORMAT>", "table:", "json:"].iter().all(|w| help.contains(w)),
+            "{help}"
+        );
     }
 
     #[test]

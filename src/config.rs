@@ -5,6 +5,7 @@
 
 pub mod parse;
 pub mod settings;
+mod shares;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

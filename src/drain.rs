@@ -9,10 +9,12 @@ pub mod eviction;
 pub mod forecast;
 pub mod grace;
 pub mod outcome;
+mod plan;
 pub mod pod;
 #[cfg(test)]
 mod tests;
 mod tracked;
+pub mod wish;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,10 +23,11 @@ use tokio::time::Instant;
 
 use self::eviction::EvictionAnswer;
 use self::outcome::Outcome;
+use self::plan::{Opening, Plan, Terms};
 use self::pod::{PodRef, PodView};
-use self::tracked::{Action, Terms, Tracked};
+use self::tracked::{Action, Tracked};
 use crate::clock::Now;
-use crate::config::OnBlockedEviction;
+use crate::config::{Config, OnBlockedEviction, PriorityShare};
 use crate::interruption::record::{PodStatus, Record};
 use crate::interruption::{Effect, Stop};
 use crate::signal::Deadline;
@@ -33,14 +36,11 @@ use crate::signal::Deadline;
 /// empty for this long.
 const SETTLE: Duration = Duration::from_secs(2);
 
-/// Critical pods wait for the others, but start this long before their latest start: time for a budget to answer.
-const CRITICAL_HEAD_START: Duration = Duration::from_secs(15);
-
 /// A notice first seen past its time leaves an unknown rest. Pods are told at once and may use this much.
 const OVERDUE_WINDOW: Duration = Duration::from_secs(30);
 
 /// What a drain takes from the configuration.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// What to do when an eviction is refused past the pod's latest start.
     pub on_blocked: OnBlockedEviction,
@@ -48,6 +48,22 @@ pub struct Policy {
     pub shutdown_tail: Duration,
     /// Kept free before the deadline for latencies.
     pub safety_margin: Duration,
+    /// How long evictions wait, out of a pod's slack, for load balancers to let go of the node.
+    pub load_balancer_wait: Duration,
+    /// Order and shares of the time by pod priority, ascending; empty for the built-in order.
+    pub shares: Vec<PriorityShare>,
+}
+
+impl From<&Config> for Policy {
+    fn from(config: &Config) -> Self {
+        Self {
+            on_blocked: config.on_blocked_eviction,
+            shutdown_tail: config.shutdown_tail,
+            safety_margin: config.safety_margin,
+            load_balancer_wait: config.load_balancer_wait,
+            shares: config.shutdown_by_priority.clone(),
+        }
+    }
 }
 
 /// The end of a drain.
@@ -62,8 +78,7 @@ pub struct Finish {
 /// One drain of one node.
 #[derive(Debug)]
 pub struct Drain {
-    policy: Policy,
-    deadline: Option<Deadline>,
+    plan: Plan,
     started: Instant,
     pods: BTreeMap<PodRef, Tracked>,
     last_end: Instant,
@@ -77,21 +92,25 @@ pub struct Drain {
 impl Drain {
     /// Begins a drain of the pods that are there now.
     pub fn new(policy: Policy, deadline: Option<Deadline>, pods: impl IntoIterator<Item = PodView>, now: Now) -> Self {
+        let pods = pods.into_iter().map(|pod| (pod.id.clone(), Tracked::new(pod, now))).collect();
         let mut drain = Self {
-            policy,
-            deadline: None,
+            plan: Plan::new(policy, now.instant),
             started: now.instant,
-            pods: BTreeMap::new(),
+            pods,
             last_end: now.instant,
             expired: false,
             cancelled: false,
             finished: false,
         };
         drain.set_deadline(deadline, now);
-        for pod in pods {
-            drain.pod_seen(pod, now);
-        }
         drain
+    }
+
+    /// Load balancers were told before this drain began: an agent that takes up an interruption does not wait again.
+    #[must_use]
+    pub fn load_balancers_told(mut self, at: Instant) -> Self {
+        self.plan.load_balancers_told(at);
+        self
     }
 
     /// Takes a deadline, or an earlier one; a later one is no news, for what was announced first still comes. The same time
@@ -100,7 +119,7 @@ impl Drain {
     pub fn set_deadline(&mut self, deadline: Option<Deadline>, now: Now) {
         let Some(mut deadline) = deadline.filter(|_| !self.cancelled) else { return };
         let passed = deadline.instant <= now.instant;
-        let taken = match self.deadline {
+        let taken = match self.plan.deadline {
             None => {
                 if passed {
                     deadline.instant = now.instant + OVERDUE_WINDOW;
@@ -115,7 +134,8 @@ impl Drain {
             Some(known) => deadline.instant < known.instant,
         };
         if taken {
-            self.deadline = Some(deadline);
+            let left = self.pods.values().filter(|pod| pod.is_left()).map(|pod| &pod.view);
+            self.plan.set_deadline(deadline, left, now.instant);
         }
     }
 
@@ -129,7 +149,7 @@ impl Drain {
         }
         self.cancelled = true;
         if !self.finished {
-            self.deadline = None;
+            self.plan.drop_deadline();
             self.last_end = now.instant;
         }
     }
@@ -143,16 +163,18 @@ impl Drain {
     pub fn finish(&self) -> Option<Finish> {
         self.finished.then(|| Finish {
             took: self.last_end.saturating_duration_since(self.started),
-            slack_seconds: self.end().map(|end| signed_seconds(end, self.last_end)),
+            slack_seconds: self.plan.end().map(|end| signed_seconds(end, self.last_end)),
         })
     }
 
     /// A pod as the watch shows it; late arrivals are drained like the others. On a node that outlives its deadline, or
     /// whose drain was cancelled, there is nothing more to do for a new pod, nor to hold against anybody.
-    pub fn pod_seen(&mut self, pod: PodView, now: Now) {
+    pub fn pod_seen(&mut self, mut pod: PodView, now: Now) {
         if let Some(tracked) = self.pods.get_mut(&pod.id) {
             tracked.seen(pod, now);
         } else if !self.expired && !self.cancelled {
+            // One that a DaemonSet put up again; evicting it each time would only make it come again.
+            pod.daemon_set_eviction = false;
             self.pods.insert(pod.id.clone(), Tracked::new(pod, now));
         }
     }
@@ -196,10 +218,10 @@ impl Drain {
         now: Now,
         take: fn(&mut Tracked, &EvictionAnswer, Instant, Terms),
     ) -> Vec<Effect> {
-        let terms = self.terms();
         let Some(tracked) = self.pods.get_mut(id).filter(|tracked| tracked.outcome.is_none()) else {
             return Vec::new();
         };
+        let terms = self.plan.terms(&tracked.view, now.instant);
         let blocked = tracked.refusal.is_some();
         take(tracked, answer, now.instant, terms);
         let mut effects = Vec::new();
@@ -230,15 +252,19 @@ impl Drain {
             effects.extend(self.conclude(now));
             return effects;
         }
-        self.hold_critical(now);
-        let terms = self.terms();
-        let mut due: Vec<&mut Tracked> = self.pods.values_mut().filter(|pod| pod.outcome.is_none()).collect();
-        due.sort_by(|a, b| a.urgency(terms).cmp(&b.urgency(terms)));
-        for tracked in due {
-            while let Some(action) = tracked.next_action(now.instant, terms) {
-                effects.push(effect(&tracked.view, action, now.instant, terms));
+        let first = self.first_class();
+        let plan = &self.plan;
+        let mut asked = Vec::new();
+        for tracked in self.pods.values_mut().filter(|pod| pod.outcome.is_none()) {
+            let (class, terms, order) = place(plan, &tracked.view, first, now.instant);
+            while let Some(action) = tracked.next_action(now.instant, terms, order) {
+                let effect = effect(&tracked.view, action, now.instant, terms);
+                asked.push(((class, tracked.urgency(terms)), effect));
             }
         }
+        // Stable: a pod's mark stays ahead of its deletion.
+        asked.sort_by_key(|(urgency, _)| *urgency);
+        effects.extend(asked.into_iter().map(|(_, effect)| effect));
         effects.extend(self.conclude(now));
         effects
     }
@@ -248,27 +274,21 @@ impl Drain {
         if self.cancelled {
             return None;
         }
-        let terms = self.terms();
-        let pods = self.pods.values().filter_map(|pod| pod.wake(now, terms));
-        let release = self.critical_release();
-        let end = self.end().filter(|_| !self.expired);
+        let first = self.first_class();
+        let left = self.pods.values().filter(|pod| pod.outcome.is_none());
+        let pods = left.filter_map(|pod| {
+            let (_, terms, order) = place(&self.plan, &pod.view, first, now);
+            pod.wake(now, terms, order)
+        });
+        let end = self.plan.end().filter(|_| !self.expired);
         let settled = self.settled_at().filter(|_| !self.finished);
-        pods.chain(release).chain(end).chain(settled).filter(|at| *at > now).min()
+        pods.chain(end).chain(settled).filter(|at| *at > now).min()
     }
 
-    fn terms(&self) -> Terms {
-        Terms { limit: self.limit(), on_blocked: self.policy.on_blocked }
-    }
-
-    /// When every process must have ended.
-    fn limit(&self) -> Option<Instant> {
-        let end = self.end()?;
-        Some(end.checked_sub(self.policy.safety_margin).unwrap_or(end))
-    }
-
-    /// When the power goes.
-    fn end(&self) -> Option<Instant> {
-        self.deadline.map(|deadline| deadline.instant + self.policy.shutdown_tail)
+    /// The class whose turn it is.
+    fn first_class(&self) -> Option<usize> {
+        let left = self.pods.values().filter(|pod| pod.is_left());
+        left.map(|pod| self.plan.class(&pod.view)).min()
     }
 
     /// Pods that are left alone, and pods that ended by themselves.
@@ -291,7 +311,7 @@ impl Drain {
 
     /// At the deadline, whoever is left is unfinished.
     fn give_up(&mut self, now: Now) -> Vec<Effect> {
-        self.expired |= self.end().is_some_and(|end| now.instant >= end);
+        self.expired |= self.plan.end().is_some_and(|end| now.instant >= end);
         if !self.expired {
             return Vec::new();
         }
@@ -306,24 +326,6 @@ impl Drain {
     fn release(&mut self) -> Vec<Effect> {
         let kept = self.pods.values_mut().filter(|pod| pod.outcome.is_none() && pod.untold());
         kept.map(|tracked| end(tracked, Outcome::Skipped)).collect()
-    }
-
-    fn hold_critical(&mut self, now: Now) {
-        let others_left = self.pods.values().any(|pod| pod.outcome.is_none() && !pod.view.critical);
-        let terms = self.terms();
-        for pod in self.pods.values_mut().filter(|pod| pod.view.critical) {
-            let released = pod.latest_start(terms).is_some_and(|latest| now.instant + CRITICAL_HEAD_START >= latest);
-            pod.held = others_left && !released;
-        }
-    }
-
-    fn critical_release(&self) -> Option<Instant> {
-        let terms = self.terms();
-        self.pods
-            .values()
-            .filter(|pod| pod.held && pod.outcome.is_none())
-            .filter_map(|pod| pod.latest_start(terms)?.checked_sub(CRITICAL_HEAD_START))
-            .min()
     }
 
     /// When the node will have been empty for long enough.
@@ -371,6 +373,14 @@ impl Drain {
             })
             .collect()
     }
+}
+
+/// A pod's class, what holds for it, and how long it waits for the classes before its own.
+fn place(plan: &Plan, view: &PodView, first: Option<usize>, now: Instant) -> (usize, Terms, Opening) {
+    let (class, terms) = (plan.class(view), plan.terms(view, now));
+    let waits = first.is_some_and(|first| first < class);
+    let order = if waits { plan.order(view, terms, now) } else { Opening::Open };
+    (class, terms, order)
 }
 
 fn signed_seconds(end: Instant, at: Instant) -> f64 {

@@ -18,6 +18,7 @@ mod error;
 mod token;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -32,6 +33,7 @@ use crate::clock::{Clock, Now};
 use crate::config::ImdsConfig;
 use crate::http::{BuildError, read_capped};
 use crate::metrics::imds::ImdsMetrics;
+use crate::signal::Kind;
 
 /// More than any document of IMDS has.
 const BODY_CAP: usize = 64 * 1024;
@@ -47,19 +49,39 @@ pub enum Endpoint {
     Token,
     /// `spot/instance-action`.
     SpotAction,
+    /// `events/recommendations/rebalance`.
+    Rebalance,
+    /// `events/maintenance/scheduled` and `events/maintenance/history`.
+    Scheduled,
+    /// `autoscaling/target-lifecycle-state`.
+    Asg,
     /// Everything that says who and where the instance is.
     Identity,
 }
 
 impl Endpoint {
     /// Every endpoint.
-    pub const ALL: [Self; 3] = [Self::Token, Self::SpotAction, Self::Identity];
+    pub const ALL: [Self; 6] =
+        [Self::Token, Self::SpotAction, Self::Rebalance, Self::Scheduled, Self::Asg, Self::Identity];
+
+    /// Where signals of `kind` are read. An agent that cannot read one of these is blind on that eye.
+    pub const fn of(kind: Kind) -> Self {
+        match kind {
+            Kind::SpotInterruption => Self::SpotAction,
+            Kind::RebalanceRecommendation => Self::Rebalance,
+            Kind::ScheduledEvent => Self::Scheduled,
+            Kind::AsgTermination => Self::Asg,
+        }
+    }
 
     /// The label.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Token => "token",
             Self::SpotAction => "spot",
+            Self::Rebalance => "rebalance",
+            Self::Scheduled => "scheduled",
+            Self::Asg => "asg",
             Self::Identity => "identity",
         }
     }
@@ -72,6 +94,27 @@ pub enum Outcome {
     Ok,
     /// 404.
     Absent,
+    /// No usable answer.
+    Failed(Failure),
+}
+
+impl Outcome {
+    /// The labels.
+    pub const WORDS: [&str; 3] = ["ok", "absent", "error"];
+
+    /// The label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Absent => "absent",
+            Self::Failed(_) => "error",
+        }
+    }
+}
+
+/// Why a request failed, as metrics group it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Failure {
     /// No complete answer in time.
     Timeout,
     /// No connection, or a broken one.
@@ -86,24 +129,14 @@ pub enum Outcome {
     Protocol,
 }
 
-impl Outcome {
-    /// Every outcome.
-    pub const ALL: [Self; 8] = [
-        Self::Ok,
-        Self::Absent,
-        Self::Timeout,
-        Self::Connection,
-        Self::Denied,
-        Self::Throttled,
-        Self::ServerError,
-        Self::Protocol,
-    ];
+impl Failure {
+    /// Every reason.
+    pub const ALL: [Self; 6] =
+        [Self::Timeout, Self::Connection, Self::Denied, Self::Throttled, Self::ServerError, Self::Protocol];
 
     /// The label.
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Ok => "ok",
-            Self::Absent => "absent",
             Self::Timeout => "timeout",
             Self::Connection => "connection",
             Self::Denied => "denied",
@@ -119,6 +152,14 @@ impl Outcome {
 pub enum Item {
     /// The spot interruption notice.
     SpotAction,
+    /// The rebalance recommendation.
+    Rebalance,
+    /// Maintenance events to come.
+    ScheduledEvents,
+    /// Maintenance events that are completed or cancelled.
+    EventHistory,
+    /// The state that the auto scaling group moves the instance to.
+    TargetLifecycleState,
     /// The instance identity document, one request for most of the identity.
     IdentityDocument,
     /// `spot`, `on-demand` and others to come.
@@ -140,6 +181,10 @@ impl Item {
     pub const fn path(self) -> &'static str {
         match self {
             Self::SpotAction => "/latest/meta-data/spot/instance-action",
+            Self::Rebalance => "/latest/meta-data/events/recommendations/rebalance",
+            Self::ScheduledEvents => "/latest/meta-data/events/maintenance/scheduled",
+            Self::EventHistory => "/latest/meta-data/events/maintenance/history",
+            Self::TargetLifecycleState => "/latest/meta-data/autoscaling/target-lifecycle-state",
             Self::IdentityDocument => "/latest/dynamic/instance-identity/document",
             Self::LifeCycle => "/latest/meta-data/instance-life-cycle",
             Self::AvailabilityZoneId => "/latest/meta-data/placement/availability-zone-id",
@@ -154,7 +199,22 @@ impl Item {
     pub const fn endpoint(self) -> Endpoint {
         match self {
             Self::SpotAction => Endpoint::SpotAction,
+            Self::Rebalance => Endpoint::Rebalance,
+            Self::ScheduledEvents | Self::EventHistory => Endpoint::Scheduled,
+            Self::TargetLifecycleState => Endpoint::Asg,
             _ => Endpoint::Identity,
+        }
+    }
+
+    /// How long one request may take on the way to this item. The spot notice has what the client gives. The others take
+    /// turns with it, so they get little more than a connection may take to come about: a slow answer of theirs must not
+    /// keep the notice waiting.
+    const fn patience(self) -> Option<Duration> {
+        match self {
+            Self::Rebalance | Self::ScheduledEvents | Self::EventHistory | Self::TargetLifecycleState => {
+                Some(Duration::from_millis(1500))
+            }
+            _ => None,
         }
     }
 }
@@ -201,16 +261,17 @@ impl Client {
         })
     }
 
-    /// Reads one item. Takes at most 3 s per request: one GET, before it a token if there is none, and after a 401 both
-    /// once more.
+    /// Reads one item. Takes at most 3 s per request, 1.5 s for the items of signals other than the spot notice: one GET,
+    /// before it a token if there is none, and after a 401 both once more. May be dropped at any time; a token that still
+    /// works is not lost with it.
     pub async fn get(&self, item: Item) -> Result<Answer, Error> {
         let mut session = self.session.lock().await;
-        let token = self.token(&mut session).await?;
+        let token = self.token(&mut session, item.patience()).await?;
         match self.get_with(&token, item).await {
             Err(Error::Unauthorized(_)) => {
                 // Whatever the new request for a token brings, this one is of no use any more.
                 *session = None;
-                let token = self.token(&mut session).await?;
+                let token = self.token(&mut session, item.patience()).await?;
                 self.get_with(&token, item).await
             }
             other => other,
@@ -218,50 +279,52 @@ impl Client {
     }
 
     /// A token that can be sent now. A refresh that fails keeps the old one as long as it lives.
-    async fn token(&self, session: &mut MutexGuard<'_, Option<Token>>) -> Result<Token, Error> {
+    async fn token(
+        &self,
+        session: &mut MutexGuard<'_, Option<Token>>,
+        patience: Option<Duration>,
+    ) -> Result<Token, Error> {
         let now = self.clock.now().instant;
-        let alive = session.take().filter(|token| token.is_alive(now));
-        let token = match alive {
-            Some(token) if !token.wants_refresh(now) => token,
-            Some(mut old) => match self.new_token().await {
-                Ok(new) => new,
-                Err(error) => {
-                    tracing::debug!(reason = error.reason(), "token not refreshed, the old one stays in use");
-                    old.postpone_refresh(now);
-                    old
-                }
-            },
-            None => self.new_token().await?,
+        if session.as_ref().is_some_and(|token| !token.is_alive(now)) {
+            **session = None;
+        }
+        // Postponed before it is tried, so that an attempt that is dropped half-way is not made anew by every poll.
+        if let Some(token) = session.as_mut().filter(|token| token.wants_refresh(now)) {
+            token.postpone_refresh(now);
+        } else if let Some(token) = session.as_ref() {
+            return Ok(token.clone());
+        }
+        let token = match (self.new_token(patience).await, session.as_ref()) {
+            (Ok(new), _) => new,
+            (Err(error), Some(old)) => {
+                tracing::debug!(reason = error.reason(), "token not refreshed, the old one stays in use");
+                return Ok(old.clone());
+            }
+            (Err(error), None) => return Err(error),
         };
         **session = Some(token.clone());
         Ok(token)
     }
 
-    /// Counts a part of `item` that was not taken as it came.
-    pub(crate) fn count_rejected(&self, item: Item, oddity: documents::Oddity) {
-        self.metrics.rejected(item.endpoint(), oddity);
+    /// Counts a part of a document that was not taken as it came.
+    pub(crate) fn count_rejected(&self, oddity: documents::Oddity) {
+        self.metrics.rejected(oddity);
     }
 
-    /// Notes that `item` was read and understood now.
-    pub(crate) fn note_success(&self, item: Item) {
-        self.metrics.succeeded(item.endpoint(), self.clock.now().wall);
-    }
-
-    async fn new_token(&self) -> Result<Token, Error> {
-        let result = self.put_token().await;
+    async fn new_token(&self, patience: Option<Duration>) -> Result<Token, Error> {
+        let result = self.put_token(patience).await;
         let outcome = result.as_ref().map_or_else(Error::outcome, |_| Outcome::Ok);
         self.metrics.request(Endpoint::Token, outcome);
-        if let Ok((_, at)) = &result {
-            self.metrics.token_refreshed();
-            self.metrics.succeeded(Endpoint::Token, at.wall);
-        }
-        result.map(|(token, _)| token)
+        result
     }
 
-    async fn put_token(&self) -> Result<(Token, Now), Error> {
+    async fn put_token(&self, patience: Option<Duration>) -> Result<Token, Error> {
         let asked = self.clock.now();
-        let request =
+        let mut request =
             self.http.put(format!("{}{TOKEN_PATH}", self.base)).header(TOKEN_TTL_HEADER, token::TTL.as_secs());
+        if let Some(patience) = patience {
+            request = request.timeout(patience);
+        }
         let response = request.send().await.map_err(|error| Error::from_transfer(Endpoint::Token, &error))?;
         let status = response.status().as_u16();
         if status != 200 {
@@ -269,8 +332,7 @@ impl Client {
         }
         let ttl = response.headers().get(TOKEN_TTL_HEADER).cloned();
         let body = read_capped(response, BODY_CAP).await.map_err(|error| Error::from_read(Endpoint::Token, &error))?;
-        let token = Token::new(&body, ttl.as_ref(), asked.instant).ok_or(Error::UnusableToken)?;
-        Ok((token, self.clock.now()))
+        Token::new(&body, ttl.as_ref(), asked.instant).ok_or(Error::UnusableToken)
     }
 
     async fn get_with(&self, token: &Token, item: Item) -> Result<Answer, Error> {
@@ -287,7 +349,10 @@ impl Client {
     async fn exchange(&self, token: &Token, item: Item) -> Result<Answer, Error> {
         let endpoint = item.endpoint();
         let asked = self.clock.now();
-        let request = self.http.get(format!("{}{}", self.base, item.path())).header(TOKEN_HEADER, token.header());
+        let mut request = self.http.get(format!("{}{}", self.base, item.path())).header(TOKEN_HEADER, token.header());
+        if let Some(patience) = item.patience() {
+            request = request.timeout(patience);
+        }
         let response = request.send().await.map_err(|error| Error::from_transfer(endpoint, &error))?;
         let timing = Timing { asked, answered: self.clock.now(), date: date(response.headers()) };
         match response.status().as_u16() {

@@ -14,7 +14,7 @@ pub(crate) mod wire;
 
 /// An error with its causes in one line. Of each only the first line: a YAML error goes on with the text around it, which
 /// in a kubeconfig may be a token.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.fold(String::new(), |mut text, cause| {
         let cause = cause.to_string();

@@ -38,6 +38,7 @@ pub mod metrics;
 pub mod agent;
 
 // The commands.
+pub mod check;
 pub mod cli;
 pub mod run;
 pub mod simulate;

@@ -3,6 +3,7 @@
 use std::io;
 use std::process::ExitCode;
 
+use spotwarden::check::{self, CheckConfig};
 use spotwarden::cli::{self, Command};
 use spotwarden::config::Config;
 use spotwarden::{log, run, simulate};
@@ -19,6 +20,10 @@ fn main() -> ExitCode {
             log::init(&config.log);
             agent(config.agent)
         }
+        Ok(Command::Check(config)) => {
+            log::init(&config.run.log);
+            doctor(&config)
+        }
         Ok(Command::Simulate(args)) => simulate::main(&args),
         Err(error) => error.report(),
     }
@@ -34,6 +39,17 @@ fn agent(config: Config) -> ExitCode {
     match result {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(error)) => failure(&error),
+        Err(error) => failure(&error),
+    }
+}
+
+fn doctor(config: &CheckConfig) -> ExitCode {
+    match runtime() {
+        Ok(runtime) => {
+            let report = runtime.block_on(check::run(config));
+            runtime.shutdown_background();
+            check::finish(&report, config.output)
+        }
         Err(error) => failure(&error),
     }
 }

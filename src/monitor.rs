@@ -3,21 +3,33 @@
 //! It never ends and never fails. What it cannot read or understand it counts, logs once per change, and asks again;
 //! meanwhile it is silent, because silence means "not known". It decides nothing: a notice that is gone after one poll is
 //! reported as gone, and whether that means anything is the business of [`crate::interruption`].
+//!
+//! Each kind of signal has a tracker, a pure function of what was read so far; this file asks, and hands them the answers.
 
+mod boot;
 mod health;
+mod lifecycle;
+mod reading;
+mod rebalance;
 mod schedule;
+mod scheduled;
 mod spot;
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 
+use self::boot::Boot;
 use self::health::Health;
+use self::lifecycle::LifecycleTracker;
+use self::reading::Reading;
+use self::rebalance::RebalanceTracker;
 use self::schedule::Schedule;
+use self::scheduled::ScheduledTracker;
 use self::spot::SpotTracker;
 use crate::clock::Clock;
 use crate::config::ImdsConfig;
-use crate::imds::documents::{self, Oddity};
+use crate::imds::documents::{self, Malformed, Oddity, ScheduledEvents};
 use crate::imds::{Answer, Client, Item, Timing};
 use crate::metrics::imds::ImdsMetrics;
 use crate::signal::{Kind, Observation, SignalSource};
@@ -27,6 +39,15 @@ const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Between two attempts on the spot path while IMDS fails, so that a notice still finds dozens of polls.
 const SPOT_FAILURE_PAUSE: Duration = Duration::from_secs(2);
+
+/// Between two attempts elsewhere.
+const FAILURE_PAUSE: Duration = Duration::from_secs(10);
+
+/// Between the first polls of the others, which do not matter by the second: not all at once with the spot notice.
+const STAGGER: Duration = Duration::from_millis(500);
+
+/// Before the second attempt at the history of events, which an announcement of an end waits for.
+const HISTORY_PAUSE: Duration = Duration::from_secs(2);
 
 /// A difference between the node's clock and the platform's that deserves a line in the log.
 const NOTABLE_SKEW_SECONDS: f64 = 5.0;
@@ -39,16 +60,21 @@ pub struct ImdsMonitor {
     schedule: Schedule,
     health: Health,
     spot: SpotTracker,
-    reported: Vec<Oddity>,
+    rebalance: RebalanceTracker,
+    scheduled: ScheduledTracker,
+    lifecycle: LifecycleTracker,
+    reported: Vec<(Item, Oddity)>,
     skewed: bool,
 }
 
 impl ImdsMonitor {
-    /// A monitor that starts with a poll at once. `boot` is when the instance booted, by the same `clock`: notices older
-    /// than that belong to an earlier life of the instance. Without it no notice is considered stale.
+    /// A monitor of `kinds`, and of nothing else, that starts with a poll at once. `boot` is when the instance booted, by
+    /// the same `clock`: announcements older than that belong to an earlier life of the instance. Without it none is
+    /// considered stale.
     pub fn new(
         client: Client,
         config: &ImdsConfig,
+        kinds: impl IntoIterator<Item = Kind>,
         clock: Clock,
         metrics: ImdsMetrics,
         boot: Option<Timestamp>,
@@ -56,14 +82,33 @@ impl ImdsMonitor {
         let now = clock.now();
         // Nodes need not agree on anything here; the fraction of the second of their start spreads them.
         let mut schedule = Schedule::new(u64::from(now.wall.subsec_nanosecond().unsigned_abs()));
-        schedule.add(Item::SpotAction, config.spot_interval.max(SHORTEST_INTERVAL), SPOT_FAILURE_PAUSE, now.instant);
+        let mut others_from = now.instant;
+        for kind in kinds {
+            let (item, interval) = match kind {
+                Kind::SpotInterruption => (Item::SpotAction, config.spot_interval),
+                Kind::RebalanceRecommendation => (Item::Rebalance, config.rebalance_interval),
+                Kind::ScheduledEvent => (Item::ScheduledEvents, config.scheduled_interval),
+                Kind::AsgTermination => (Item::TargetLifecycleState, config.asg_interval),
+            };
+            let interval = interval.max(SHORTEST_INTERVAL);
+            if kind == Kind::SpotInterruption {
+                schedule.add(item, interval, SPOT_FAILURE_PAUSE, now.instant);
+            } else {
+                others_from += STAGGER;
+                schedule.add(item, interval, FAILURE_PAUSE, others_from);
+            }
+        }
+        let boot = Boot::new(boot, now);
         Self {
             client,
             clock,
             metrics,
             schedule,
             health: Health::default(),
-            spot: SpotTracker::new(boot, now),
+            spot: SpotTracker::new(boot),
+            rebalance: RebalanceTracker::new(boot),
+            scheduled: ScheduledTracker::new(boot),
+            lifecycle: LifecycleTracker::default(),
             reported: Vec::new(),
             skewed: false,
         }
@@ -78,45 +123,95 @@ impl ImdsMonitor {
 
     async fn poll(&mut self, item: Item) -> Option<Observation> {
         let started = self.clock.now().instant;
+        self.schedule.started(item, started);
         let read = match self.client.get(item).await {
-            Ok(answer) => self.understand(item, &answer),
+            Ok(answer) => self.understand(item, &answer).map_err(|malformed| {
+                self.metrics.rejected(Oddity::Malformed);
+                (Oddity::Malformed.as_str(), malformed.to_string())
+            }),
             Err(error) => Err((error.reason(), error.to_string())),
         };
         let now = self.clock.now();
         match read {
             Ok(observation) => {
                 self.schedule.succeeded(item, started, now.instant);
-                self.metrics.succeeded(item.endpoint(), now.wall);
-                self.health.succeeded(item.endpoint());
-                Some(observation)
+                self.health.succeeded(item);
+                // The history is read now and then, and says nothing of whether the events to come can be read.
+                if item != Item::EventHistory {
+                    self.metrics.succeeded(item.endpoint(), now.wall);
+                }
+                self.plan_history();
+                observation
             }
             Err((reason, message)) => {
                 self.schedule.failed(item, now.instant);
-                self.health.failed(item.endpoint(), reason, &message);
+                self.health.failed(item, reason, &message);
                 None
             }
         }
     }
 
-    fn understand(&mut self, item: Item, answer: &Answer) -> Result<Observation, (&'static str, String)> {
-        self.compare_clocks(&answer.timing);
-        let Some(body) = &answer.body else {
-            self.spot.absent(answer.timing.answered.instant);
-            return Ok(Observation::of(Kind::SpotInterruption, None));
+    /// What the answer amounts to; nothing if it is only a part of it.
+    fn understand(&mut self, item: Item, answer: &Answer) -> Result<Option<Observation>, Malformed> {
+        let timing = &answer.timing;
+        self.compare_clocks(timing);
+        let (kind, reading) = match (item, &answer.body) {
+            (Item::Rebalance, body) => (Kind::RebalanceRecommendation, self.rebalance(body.as_deref(), timing)?),
+            (Item::ScheduledEvents, body) => {
+                let list = body.as_ref().map_or(Ok(nothing_planned()), |body| documents::scheduled_events(body))?;
+                self.count_elements(item, &list);
+                (Kind::ScheduledEvent, self.scheduled.read(&list, timing))
+            }
+            (Item::EventHistory, body) => {
+                let list = body.as_ref().map_or(Ok(nothing_planned()), |body| documents::event_history(body))?;
+                self.count_elements(item, &list);
+                let Some(reading) = self.scheduled.read_history(&list) else { return Ok(None) };
+                (Kind::ScheduledEvent, reading)
+            }
+            (Item::TargetLifecycleState, body) => (Kind::AsgTermination, self.lifecycle(body.as_deref())?),
+            (_, body) => (Kind::SpotInterruption, self.spot(body.as_deref(), timing)?),
         };
-        let notice = documents::spot_notice(body).map_err(|malformed| {
-            self.metrics.rejected(item.endpoint(), Oddity::Malformed);
-            (Oddity::Malformed.as_str(), malformed.to_string())
-        })?;
-        let reading = self.spot.read(notice, &answer.timing);
-        for oddity in reading.oddities {
-            self.metrics.rejected(item.endpoint(), oddity);
-            self.report_once(oddity, &String::from_utf8_lossy(body));
+        for oddity in &reading.oddities {
+            self.count(item, *oddity, &String::from_utf8_lossy(answer.body.as_deref().unwrap_or_default()));
         }
         if reading.without_date {
             self.metrics.deadline_without_date();
         }
-        Ok(Observation::of(Kind::SpotInterruption, reading.signal))
+        Ok(Some(reading.observation(kind)))
+    }
+
+    fn spot(&mut self, body: Option<&[u8]>, timing: &Timing) -> Result<Reading, Malformed> {
+        let Some(body) = body else {
+            self.spot.absent(timing.answered.instant);
+            return Ok(Reading::nothing());
+        };
+        Ok(self.spot.read(documents::spot_notice(body)?, timing))
+    }
+
+    fn rebalance(&mut self, body: Option<&[u8]>, timing: &Timing) -> Result<Reading, Malformed> {
+        let Some(body) = body else {
+            self.rebalance.absent(timing.answered.instant);
+            return Ok(Reading::nothing());
+        };
+        Ok(self.rebalance.read(documents::rebalance_recommendation(body)?, timing))
+    }
+
+    fn lifecycle(&mut self, body: Option<&[u8]>) -> Result<Reading, Malformed> {
+        let Some(body) = body else {
+            self.lifecycle.absent();
+            return Ok(Reading::nothing());
+        };
+        Ok(self.lifecycle.read(documents::lifecycle_state(body)?))
+    }
+
+    /// Asks for the history as long as an event is missing that it may tell of.
+    fn plan_history(&mut self) {
+        if self.scheduled.wants_history() {
+            let now = self.clock.now().instant;
+            self.schedule.add_once(Item::EventHistory, HISTORY_PAUSE, FAILURE_PAUSE, now);
+        } else {
+            self.schedule.remove(Item::EventHistory);
+        }
     }
 
     fn compare_clocks(&mut self, timing: &Timing) {
@@ -130,20 +225,34 @@ impl ImdsMonitor {
         self.skewed = skewed;
     }
 
-    fn report_once(&mut self, oddity: Oddity, document: &str) {
-        if !self.reported.contains(&oddity) {
-            self.reported.push(oddity);
-            let document: String = document.chars().take(200).collect();
-            tracing::warn!(oddity = oddity.as_str(), ?document, "spot notice not taken as it came; reported once");
+    fn count_elements(&mut self, item: Item, list: &ScheduledEvents) {
+        for (oddity, element) in &list.oddities {
+            self.count(item, *oddity, element);
         }
     }
+
+    /// Counts it each time and logs it once.
+    fn count(&mut self, item: Item, oddity: Oddity, document: &str) {
+        self.metrics.rejected(oddity);
+        if !self.reported.contains(&(item, oddity)) {
+            self.reported.push((item, oddity));
+            let document: String = document.chars().take(200).collect();
+            let (path, oddity) = (item.path(), oddity.as_str());
+            tracing::warn!(path, oddity, ?document, "a document of IMDS was not taken as it came; reported once");
+        }
+    }
+}
+
+/// An absent list is an empty one.
+fn nothing_planned() -> ScheduledEvents {
+    ScheduledEvents { complete: true, ..ScheduledEvents::default() }
 }
 
 impl SignalSource for ImdsMonitor {
     /// Waits for the next level that was read. May be dropped at any time: a poll under way is then asked again.
     async fn next(&mut self) -> Observation {
         loop {
-            let (item, due) = self.schedule.next();
+            let (item, due) = self.schedule.next(self.clock.now().instant);
             tokio::time::sleep_until(due).await;
             if let Some(observation) = self.poll(item).await {
                 return observation;

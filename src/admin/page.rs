@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use super::readiness::Report;
 use crate::clock::Now;
+use crate::config::Response;
+use crate::drain::forecast::{Forecast, PodForecast, Verdict};
 use crate::drain::outcome::Outcome;
 use crate::interruption::record::{Pending, PodStatus, Status};
-use crate::signal::{Action, Kind};
+use crate::signal::{Deadline, Kind};
 
 /// An empty cell; on a narrow screen it is left out.
 const NONE: &str = "-";
@@ -18,7 +20,10 @@ const NONE: &str = "-";
 /// Browsers fetch the page again after so many seconds.
 const REFRESH_SECONDS: u8 = 5;
 
-/// On a narrow screen each pod's row becomes a block of lines, each with its column's name before it.
+/// Of the pods that a notice would hurt, so many are named.
+const MOST_FORECAST_ROWS: usize = 10;
+
+/// On a narrow screen each row becomes a block of lines, each with its column's name before it.
 const STYLE: &str = "\
 body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:1rem auto;padding:0 1rem;color:#1a1a1a;background:#fff}
 h1{font-size:1.5rem;overflow-wrap:anywhere}h2{font-size:1.2rem}
@@ -26,13 +31,13 @@ table{border-collapse:collapse;width:100%}
 th,td{text-align:left;vertical-align:top;padding:.25rem .75rem .25rem 0;border-bottom:1px solid #ccc}
 th,td.word{white-space:nowrap}
 td{overflow-wrap:anywhere}.pods td:first-child{min-width:40%}
-.facts{width:auto}.facts th{padding-right:1.5rem}
+.facts{width:auto}.facts+.rows{margin-top:.5rem}.facts th{padding-right:1.5rem}
 .alarm{color:#a30000;font-weight:600}
-@media(max-width:40rem){.pods tr:first-child{display:none}.pods tr{display:block;padding:.4rem 0;border-bottom:1px solid #ccc}
-.pods td{display:block;border:0;padding:0}.pods td:first-child{font-weight:600}
-.pods .none{display:none}.pods td+td::before{content:attr(data-name) \": \"}}
+@media(max-width:40rem){.rows tr:first-child{display:none}.rows tr{display:block;padding:.4rem 0;border-bottom:1px solid #ccc}
+.rows td{display:block;border:0;padding:0}.rows td:first-child{font-weight:600}
+.rows .none{display:none}.rows td+td::before{content:attr(data-name) \": \"}}
 @media(prefers-color-scheme:dark){body{color:#eee;background:#111}a{color:#9cf}.alarm{color:#ff8080}\
-th,td,.pods tr{border-color:#444}}";
+th,td,.rows tr{border-color:#444}}";
 
 /// What the page tells.
 #[derive(Clone, Copy, Debug)]
@@ -64,8 +69,12 @@ fn write(out: &mut String, facts: &Facts<'_>) -> fmt::Result {
     writeln!(out, "<meta http-equiv=\"refresh\" content=\"{REFRESH_SECONDS}\">")?;
     writeln!(out, "<title>{node} - spotwarden</title>\n<style>\n{STYLE}\n</style>\n</head>\n<body>")?;
     writeln!(out, "<h1>{node}</h1>")?;
+    coming(out, facts)?;
     summary(out, facts)?;
     pods(out, facts.status)?;
+    if let Some(found) = facts.status.forecast.as_deref() {
+        forecast(out, found)?;
+    }
     writeln!(
         out,
         "<p>spotwarden {}, {}. <a href=\"/metrics\">Metrics</a>, <a href=\"/readyz\">readiness</a>.</p>",
@@ -75,13 +84,44 @@ fn write(out: &mut String, facts: &Facts<'_>) -> fmt::Result {
     writeln!(out, "</body>\n</html>")
 }
 
+fn coming(out: &mut String, facts: &Facts<'_>) -> fmt::Result {
+    let pending = &facts.status.pending;
+    if pending.is_empty() {
+        return Ok(());
+    }
+    // The whole node goes by the earliest, which is the first.
+    writeln!(out, "<h2>Coming</h2>\n<table class=\"rows\">")?;
+    writeln!(out, "<tr><th>What</th><th>When</th><th>Response</th><th>First seen</th><th>Detail</th></tr>")?;
+    pending.iter().try_for_each(|pending| coming_row(out, pending, facts.now))?;
+    writeln!(out, "</table>")
+}
+
+fn coming_row(out: &mut String, pending: &Pending, now: Now) -> fmt::Result {
+    let (what, will) = (kind_words(pending.kind), pending.action.phrase());
+    write!(out, "<tr><td class=\"alarm\">{what}: EC2 will {will}</td>")?;
+    write!(out, "<td data-name=\"When\">{}</td>", countdown(pending.deadline, now))?;
+    write!(out, "<td class=\"word\" data-name=\"Response\">{}</td>", response_words(pending.response))?;
+    write!(out, "<td data-name=\"First seen\">{}</td>", Seconds(pending.first_seen))?;
+    let detail = pending.detail.as_deref().unwrap_or(NONE);
+    writeln!(out, "<td class=\"{}\" data-name=\"Detail\">{}</td></tr>", class_of(detail), Escaped(detail))
+}
+
+fn countdown(deadline: Option<Deadline>, now: Now) -> String {
+    match deadline {
+        None => "no time given".to_owned(),
+        Some(deadline) if deadline.instant > now.instant => {
+            format!("in {}, at {}", Span(deadline.instant - now.instant), Seconds(deadline.wall))
+        }
+        Some(deadline) => format!("{} ago, at {}", Span(now.instant - deadline.instant), Seconds(deadline.wall)),
+    }
+}
+
 fn summary(out: &mut String, facts: &Facts<'_>) -> fmt::Result {
     let status = facts.status;
-    writeln!(out, "<table class=\"facts\">")?;
+    writeln!(out, "<h2>Now</h2>\n<table class=\"facts\">")?;
     if status.pending.is_empty() {
         row(out, "Coming", "nothing")?;
     }
-    status.pending.iter().try_for_each(|pending| coming(out, pending, facts.now))?;
     if facts.dry_run {
         row(out, "Dry run", "everything is decided and reported, nothing is changed")?;
     }
@@ -101,33 +141,56 @@ fn summary(out: &mut String, facts: &Facts<'_>) -> fmt::Result {
     writeln!(out, "</table>")
 }
 
-fn coming(out: &mut String, pending: &Pending, now: Now) -> fmt::Result {
-    let what = kind_words(pending.kind);
-    let action = action_words(pending.action);
-    writeln!(out, "<tr><th>Coming</th><td class=\"alarm\">{what}: {action}</td></tr>")?;
-    let when = match pending.deadline {
-        None => "no time given".to_owned(),
-        Some(deadline) if deadline.instant > now.instant => {
-            format!("{}, in {}", Seconds(deadline.wall), Span(deadline.instant - now.instant))
-        }
-        Some(deadline) => format!("{}, {} ago", Seconds(deadline.wall), Span(now.instant - deadline.instant)),
-    };
-    row(out, "Deadline", &when)?;
-    row(out, "First seen", &Seconds(pending.first_seen).to_string())
+/// What a notice that arrived now would mean: the counts, and the worst pods by name.
+fn forecast(out: &mut String, forecast: &Forecast) -> fmt::Result {
+    writeln!(out, "<h2>If a notice came now</h2>\n<table class=\"facts\">")?;
+    row(out, "Pods", &verdict_counts(forecast))?;
+    let slack = forecast.least_slack_seconds.map(|slack| match slack {
+        ..0.0 => format!("{:.0} s short of its grace", -slack),
+        _ => format!("{slack:.0} s to spare"),
+    });
+    row(out, "Tightest pod", slack.as_deref().unwrap_or("none"))?;
+    writeln!(out, "</table>")?;
+    let trouble: Vec<&PodForecast> = forecast.pods.iter().filter(|pod| pod.verdict != Verdict::Fits).collect();
+    if trouble.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "<table class=\"rows pods\">\n<tr><th>Pod</th><th>Verdict</th><th>Reason</th></tr>")?;
+    for pod in trouble.iter().take(MOST_FORECAST_ROWS) {
+        let reason = pod.reason.as_deref().unwrap_or(NONE);
+        write!(out, "<tr><td>{}</td>", Escaped(&pod.pod.to_string()))?;
+        write!(out, "<td class=\"word\" data-name=\"Verdict\">{}</td>", pod.verdict.as_str())?;
+        writeln!(out, "<td class=\"{}\" data-name=\"Reason\">{}</td></tr>", class_of(reason), Escaped(reason))?;
+    }
+    writeln!(out, "</table>")?;
+    match trouble.len().saturating_sub(MOST_FORECAST_ROWS) {
+        0 => Ok(()),
+        more => writeln!(out, "<p>and {more} more</p>"),
+    }
+}
+
+fn verdict_counts(forecast: &Forecast) -> String {
+    let counts = Verdict::ALL.into_iter().zip(forecast.counts()).filter(|(_, count)| *count > 0);
+    let some: Vec<String> = counts.map(|(verdict, count)| format!("{count} {}", verdict.as_str())).collect();
+    if some.is_empty() { "none to drain".to_owned() } else { some.join(", ") }
+}
+
+fn class_of(text: &str) -> &'static str {
+    if text == NONE { "none" } else { "text" }
 }
 
 fn row(out: &mut String, name: &str, value: &str) -> fmt::Result {
     writeln!(out, "<tr><th>{name}</th><td>{}</td></tr>", Escaped(value))
 }
 
-fn action_words(action: Action) -> &'static str {
-    match action {
-        Action::Terminate => "EC2 will terminate the instance",
-        Action::Stop => "EC2 will stop the instance",
-        Action::Hibernate => "EC2 will hibernate the instance",
-        Action::Reboot => "EC2 will reboot the instance",
-        Action::Maintenance => "EC2 will work on the host",
-        Action::Standby => "the instance leaves service",
+/// What is done about it, as far as it goes.
+fn response_words(response: Response) -> &'static str {
+    match response {
+        Response::Ignore => "ignored",
+        Response::Observe => "observed",
+        Response::Taint => "soft taint",
+        Response::Cordon => "fence",
+        Response::Drain => "fence and drain",
     }
 }
 
@@ -162,7 +225,7 @@ fn pods(out: &mut String, status: &Status) -> fmt::Result {
     if status.pods.is_empty() {
         return Ok(());
     }
-    writeln!(out, "<h2>Pods</h2>\n<table class=\"pods\">")?;
+    writeln!(out, "<h2>Pods</h2>\n<table class=\"rows pods\">")?;
     writeln!(out, "<tr><th>Pod</th><th>State</th><th>Grace wanted</th><th>Grace granted</th><th>Blocked by</th></tr>")?;
     // What is still to be done comes first.
     let (left, over): (Vec<_>, Vec<_>) = status.pods.iter().partition(|pod| pod.outcome.is_none());
@@ -180,8 +243,7 @@ fn pod_row(out: &mut String, pod: &PodStatus) -> fmt::Result {
         let class = if *word == NONE { "word none" } else { "word" };
         write!(out, "<td class=\"{class}\" data-name=\"{name}\">{word}</td>")
     })?;
-    let class = if blocked == NONE { "none" } else { "text" };
-    writeln!(out, "<td class=\"{class}\" data-name=\"Blocked by\">{}</td></tr>", Escaped(blocked))
+    writeln!(out, "<td class=\"{}\" data-name=\"Blocked by\">{}</td></tr>", class_of(blocked), Escaped(blocked))
 }
 
 /// Text made safe between tags and within a quoted attribute.
@@ -228,12 +290,13 @@ impl Display for Span {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use tokio::time::Instant;
 
     use super::*;
-    use crate::config::Response;
     use crate::drain::pod::PodRef;
-    use crate::signal::Deadline;
+    use crate::signal::Action;
 
     const READY: Report = Report { imds_answered: true, node_seen: true, stopping: false };
 
@@ -276,7 +339,13 @@ mod tests {
         assert!(page.contains("<th>Coming</th><td>nothing</td>"), "{page}");
         assert!(page.contains("<th>Agent</th><td>ready</td>"), "{page}");
         assert!(page.contains("name=\"viewport\"") && !page.contains("<script"), "{page}");
-        assert!(!page.contains("Pods") && !page.contains("Slack") && !page.contains("Dry run"), "{page}");
+        assert!(
+            !page.contains("<h2>Pods")
+                && !page.contains("If a notice")
+                && !page.contains("Slack")
+                && !page.contains("Dry run"),
+            "{page}"
+        );
     }
 
     #[test]
@@ -284,9 +353,86 @@ mod tests {
         let start = now();
         let status = coming(start, Duration::from_secs(89));
         let before = page(&status, start);
-        assert!(before.contains("2026-11-21 10:01:59 UTC, in 1 min 29 s"), "{before}");
+        assert!(before.contains("in 1 min 29 s, at 2026-11-21 10:01:59 UTC"), "{before}");
         let after = page(&status, start.plus(Duration::from_secs(100)));
-        assert!(after.contains("10:01:59 UTC, 11 s ago"), "{after}");
+        assert!(after.contains("11 s ago, at 2026-11-21 10:01:59 UTC"), "{after}");
+    }
+
+    #[test]
+    fn everything_that_is_coming_has_its_own_countdown_response_and_words() {
+        let now = now();
+        let mut status = coming(now, Duration::from_secs(89));
+        let event =
+            Deadline { instant: now.instant + Duration::from_hours(1), wall: now.plus(Duration::from_hours(1)).wall };
+        status.pending.push(Pending {
+            kind: Kind::ScheduledEvent,
+            action: Action::Reboot,
+            deadline: Some(event),
+            detail: Some("system-reboot <b>instance-event-0</b>".into()),
+            response: Response::Taint,
+            ..status.pending[0].clone()
+        });
+        status.pending.push(Pending {
+            kind: Kind::RebalanceRecommendation,
+            deadline: None,
+            response: Response::Observe,
+            ..status.pending[0].clone()
+        });
+        let page = page(&status, now);
+        let rows: Vec<&str> = page.lines().filter(|line| line.contains("class=\"alarm\"")).collect();
+        let expected = [
+            ["spot interruption: EC2 will terminate this instance", "in 1 min 29 s, at", "fence and drain"],
+            ["scheduled event: EC2 will reboot this instance", "in 1 h, at", "soft taint"],
+            ["rebalance recommendation: EC2 will terminate", "no time given", "observed"],
+        ];
+        assert_eq!(rows.len(), expected.len(), "{page}");
+        for (row, words) in rows.iter().zip(expected) {
+            assert!(words.iter().all(|word| row.contains(word)), "{words:?} in {row}");
+        }
+        assert!(rows[1].contains("system-reboot &lt;b&gt;instance-event-0"), "{}", rows[1]);
+        assert!(!page.contains("<td>nothing</td>"), "{page}");
+    }
+
+    fn forecast(hurt: usize, slack: f64) -> Status {
+        let of = |number: usize, verdict| PodForecast {
+            pod: PodRef { namespace: "shop".into(), name: format!("pod-{number}"), uid: String::new() },
+            verdict,
+            slack_seconds: 0.0,
+            reason: (verdict == Verdict::Shortened).then(|| "grace 600 s, a notice leaves 117 s".to_owned()),
+        };
+        let mut pods: Vec<_> = (0..hurt).map(|number| of(number, Verdict::Shortened)).collect();
+        pods.push(of(90, Verdict::Fits));
+        let forecast = Forecast { pods, least_slack_seconds: Some(slack) };
+        Status { forecast: Some(Arc::new(forecast)), ..Status::default() }
+    }
+
+    #[test]
+    fn the_forecast_names_the_pods_that_a_notice_would_hurt_and_no_others() {
+        let hurt = page(&forecast(2, -483.0), now());
+        assert!(hurt.contains("<th>Pods</th><td>2 shortened, 1 fits</td>"), "{hurt}");
+        assert!(hurt.contains("<th>Tightest pod</th><td>483 s short of its grace</td>"), "{hurt}");
+        let row = "<tr><td>shop/pod-1</td><td class=\"word\" data-name=\"Verdict\">shortened</td>\
+                   <td class=\"text\" data-name=\"Reason\">grace 600 s, a notice leaves 117 s</td></tr>";
+        assert!(hurt.contains(row) && !hurt.contains("pod-90") && !hurt.contains("more</p>"), "{hurt}");
+        let well = page(&forecast(0, 87.0), now());
+        assert!(well.contains("<td>1 fits</td>") && well.contains("<td>87 s to spare</td>"), "{well}");
+        assert!(!well.contains("<th>Verdict</th>"), "{well}");
+    }
+
+    #[test]
+    fn a_full_node_does_not_make_a_long_page() {
+        let page = page(&forecast(40, -1.0), now());
+        assert_eq!(page.matches("data-name=\"Verdict\"").count(), MOST_FORECAST_ROWS);
+        assert!(page.contains("<p>and 30 more</p>"), "{page}");
+    }
+
+    #[test]
+    fn a_node_without_pods_has_an_empty_forecast() {
+        let page = page(&Status { forecast: Some(Arc::default()), ..Status::default() }, now());
+        assert!(
+            page.contains("<td>none to drain</td>") && page.contains("<th>Tightest pod</th><td>none</td>"),
+            "{page}"
+        );
     }
 
     #[test]
@@ -350,6 +496,6 @@ mod tests {
         let status = Status { fenced: true, drained: true, ..coming(now(), Duration::from_mins(1)) };
         let page = render(&Facts { node_name: "n", status: &status, report: READY, dry_run: true, now: now() });
         assert!(page.contains("would be set now") && page.contains("no pod was asked to stop"), "{page}");
-        assert!(page.contains("spot interruption: EC2 will terminate the instance"), "{page}");
+        assert!(page.contains("spot interruption: EC2 will terminate this instance"), "{page}");
     }
 }

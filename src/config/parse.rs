@@ -132,6 +132,76 @@ pub fn run_config(flags: &dyn Fn(&str) -> Option<String>, env: &Environment) -> 
     Ok(RunConfig { agent, log })
 }
 
+/// A setting as it applies, and where its value came from.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Effective {
+    /// The flag without dashes; `None` for what only the environment can set.
+    pub flag: Option<&'static str>,
+    /// The environment variable.
+    pub env: &'static str,
+    /// What applies; `None` if nothing was given and there is no default.
+    pub value: Option<String>,
+    /// Who said so.
+    pub source: Source,
+}
+
+/// Where the value of a setting came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Source {
+    /// The command line.
+    Flag,
+    /// The environment.
+    Environment,
+    /// Nobody: it is the default, or not set at all.
+    Default,
+}
+
+impl Source {
+    /// The word in reports.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Flag => "flag",
+            Self::Environment => "environment",
+            Self::Default => "default",
+        }
+    }
+}
+
+/// Every setting with its value and where that came from, by the rules of [`run_config`]. The values are those that were
+/// written, so this is for a configuration that was accepted.
+pub fn effective(flags: &dyn Fn(&str) -> Option<String>, env: &Environment) -> Vec<Effective> {
+    let sources = Sources { flags, env };
+    let origin = |flag: &str, variable: &str| match (flags(flag), env.get(variable)) {
+        (Some(_), _) => Source::Flag,
+        (None, Some(_)) => Source::Environment,
+        (None, None) => Source::Default,
+    };
+    let of_setting = |setting: &super::settings::Setting| Effective {
+        flag: Some(setting.flag),
+        env: setting.env,
+        value: sources.get(setting.flag).map(|given| given.value).filter(|value| !value.is_empty()),
+        source: origin(setting.flag, setting.env),
+    };
+    let endpoint_given = IMDS_VARIABLES.iter().any(|name| env.get(name).is_some());
+    let endpoint = Effective {
+        flag: None,
+        env: "AWS_EC2_METADATA_SERVICE_ENDPOINT",
+        value: imds_endpoint(env).ok(),
+        source: if endpoint_given { Source::Environment } else { Source::Default },
+    };
+    let rust_log = env.get("RUST_LOG").map(|value| Effective {
+        flag: None,
+        env: "RUST_LOG",
+        value: Some(value.to_owned()),
+        source: Source::Environment,
+    });
+    SETTINGS.iter().map(of_setting).chain([endpoint]).chain(rust_log).collect()
+}
+
+/// What decides where the metadata service answers.
+const IMDS_VARIABLES: [&str; 2] = ["AWS_EC2_METADATA_SERVICE_ENDPOINT", "AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE"];
+
 const RESPONSES: [(&str, Response); 5] = [
     ("ignore", Response::Ignore),
     ("observe", Response::Observe),
@@ -246,11 +316,9 @@ fn marks(sources: &Sources<'_>) -> Result<MarkConfig, ConfigError> {
 }
 
 fn shutdown_by_priority(sources: &Sources<'_>) -> Result<Vec<PriorityShare>, ConfigError> {
-    let given = sources.value("shutdown-grace-by-priority");
-    if given.value.is_empty() {
-        return Ok(Vec::new());
-    }
-    Err(given.refuse("cannot be read yet", "leave it out"))
+    let Some(given) = sources.get("shutdown-grace-by-priority") else { return Ok(Vec::new()) };
+    let valid = "paste the kubelet's list, for example [{priority: 0, shutdownGracePeriodSeconds: 60}]";
+    super::shares::parse(&given.value).map_err(|why| given.refuse(why, valid))
 }
 
 fn safety_margin(sources: &Sources<'_>) -> Result<Duration, ConfigError> {

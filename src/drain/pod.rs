@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::wish::Wish;
+
 /// Grace that Kubernetes gives a pod without `terminationGracePeriodSeconds` (API default: 30 s).
 pub const DEFAULT_GRACE: Duration = Duration::from_secs(30);
 
@@ -47,10 +49,18 @@ pub struct PodView {
     pub finished: bool,
     /// Controlled by a DaemonSet (`apps/v1` owner reference with `controller: true`).
     pub daemon_set: bool,
+    /// A pod of a DaemonSet that asks to be evicted like others.
+    pub daemon_set_eviction: bool,
     /// The API object of a static pod: annotation `kubernetes.io/config.mirror`, or owned by the Node.
     pub mirror: bool,
     /// `priorityClassName` is `system-cluster-critical` or `system-node-critical`.
     pub critical: bool,
+    /// `spec.priority`; 0 if not told.
+    pub priority: i32,
+    /// Has a controlling owner, which puts it up again elsewhere.
+    pub controlled: bool,
+    /// What its annotations ask for.
+    pub wish: Option<Wish>,
     /// Carries the condition `DisruptionTarget` that we set ahead of a forced deletion; an eviction would have replaced it.
     pub marked: bool,
     /// Set once a stop was asked for.
@@ -69,11 +79,16 @@ pub enum Skip {
 }
 
 impl PodView {
+    /// Others depend on it, so it goes after them: a critical pod, or one of a DaemonSet.
+    pub fn serves_others(&self) -> bool {
+        self.critical || self.daemon_set
+    }
+
     /// Whether a drain leaves this pod alone, and why.
     pub fn skip(&self) -> Option<Skip> {
         if self.mirror {
             Some(Skip::Mirror)
-        } else if self.daemon_set {
+        } else if self.daemon_set && !self.daemon_set_eviction {
             Some(Skip::DaemonSet)
         } else if self.finished {
             Some(Skip::Finished)

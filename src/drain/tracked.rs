@@ -7,7 +7,9 @@ use tokio::time::Instant;
 use super::eviction::EvictionAnswer;
 use super::grace::{self, Correction, Stopping};
 use super::outcome::Outcome;
+use super::plan::{HEAD_START, Opening, Terms};
 use super::pod::{Deletion, PodView};
+use super::wish::Wish;
 use crate::clock::Now;
 use crate::config::OnBlockedEviction;
 
@@ -30,14 +32,9 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(2);
 /// The condition `DisruptionTarget` is written this long before a forced deletion.
 const MARK_AHEAD: Duration = Duration::from_secs(1);
 
-/// What a drain as a whole imposes on each pod.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Terms {
-    /// When every process must have ended; none without a deadline.
-    pub(super) limit: Option<Instant>,
-    /// What to do past the latest start.
-    pub(super) on_blocked: OnBlockedEviction,
-}
+/// A pod that asked to stay is evicted this long before its latest start: time for a budget to answer once or twice, and
+/// no more of the pod's time than that.
+const STAY_HEAD_START: Duration = Duration::from_secs(5);
 
 /// What one pod needs now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,8 +53,8 @@ pub(super) struct Tracked {
     pub(super) view: PodView,
     pub(super) stopping: Option<Stopping>,
     pub(super) outcome: Option<Outcome>,
-    /// Evictions must not begin before this; set for critical pods while others are left.
-    pub(super) held: bool,
+    /// When its wish to stay ends by itself.
+    wish_ends: Option<Instant>,
     pub(super) refusal: Option<String>,
     forcing: bool,
     evicted: bool,
@@ -82,10 +79,10 @@ impl Tracked {
         // An agent before this one forced it; the pod itself is the record of that.
         let forcing = view.marked && stopping.is_some();
         Self {
+            wish_ends: wish_ends(&view, now),
             view,
             stopping,
             outcome: None,
-            held: false,
             refusal: None,
             forcing,
             evicted: false,
@@ -101,25 +98,49 @@ impl Tracked {
 
     /// Takes over what the watch shows.
     pub(super) fn seen(&mut self, view: PodView, now: Now) {
+        if view.wish != self.view.wish {
+            self.wish_ends = wish_ends(&view, now);
+        }
         if let Some(grace) = view.deletion.map(|deletion| granted_by(deletion, &view)) {
             self.stops_within(grace, now.instant);
         }
         self.view = view;
     }
 
-    /// The latest start that still gives the pod its own grace.
-    pub(super) fn latest_start(&self, terms: Terms) -> Option<Instant> {
-        terms.limit.map(|limit| grace::latest_start(self.view.grace, limit))
+    /// What the order of stops within a class follows: who does not mind, then the least slack.
+    pub(super) fn urgency(&self, terms: Terms) -> (bool, Option<Instant>) {
+        (self.view.wish != Some(Wish::Leave), terms.latest)
     }
 
-    /// What the order of stops follows: critical pods last, then the least slack, then anything that never changes.
-    pub(super) fn urgency(&self, terms: Terms) -> (bool, Option<Instant>, &str) {
-        (self.view.critical, self.latest_start(terms), &self.view.id.uid)
+    /// When its eviction may begin, given how long it has to wait for others.
+    fn opening(&self, terms: Terms, order: Opening) -> Opening {
+        let latest = terms.latest;
+        let ahead =
+            |head| latest.map_or(Opening::Shut, |latest| Opening::At(latest.checked_sub(head).unwrap_or(latest)));
+        let ready = || terms.ready.map_or(Opening::Open, |ready| Opening::At(ready).min(ahead(HEAD_START)));
+        let own = match self.view.wish {
+            Some(Wish::Leave) if !self.view.serves_others() => Opening::Open,
+            Some(Wish::Finish) => ahead(LAST_TRY_AHEAD),
+            Some(Wish::Stay { .. }) => {
+                let ended = self.wish_ends.map_or(Opening::Shut, |at| Opening::At(at).max(ready()));
+                match terms.on_blocked {
+                    OnBlockedEviction::Delete => ended.min(ahead(STAY_HEAD_START)),
+                    OnBlockedEviction::Wait => ended,
+                }
+            }
+            Some(Wish::Leave) | None => ready(),
+        };
+        own.max(order)
     }
 
     /// The grace that it got, if its stop was asked for.
     pub(super) fn granted(&self) -> Option<Duration> {
         self.stopping.map(|stopping| stopping.grace)
+    }
+
+    /// The drain still has to see to it.
+    pub(super) fn is_left(&self) -> bool {
+        self.outcome.is_none() && self.view.skip().is_none()
     }
 
     /// Nobody has asked it to stop, and no call that would is under way.
@@ -134,14 +155,14 @@ impl Tracked {
     }
 
     /// What to do now, if anything; [`Tracked::wake`] tells when to ask again.
-    pub(super) fn next_action(&mut self, now: Instant, terms: Terms) -> Option<Action> {
+    pub(super) fn next_action(&mut self, now: Instant, terms: Terms, order: Opening) -> Option<Action> {
         if self.outcome.is_some() {
             return None;
         }
         if let Some(stopping) = self.stopping {
             return self.correct(stopping, now, terms);
         }
-        if self.held || self.view.finished {
+        if self.view.finished || !self.opening(terms, order).is_open(now) {
             return None;
         }
         if self.force_due(now, terms) {
@@ -179,7 +200,7 @@ impl Tracked {
         if self.deleting || self.next_try.is_some_and(|at| now < at) {
             return None;
         }
-        match grace::correction(stopping, now, terms.limit?) {
+        match grace::correction(stopping, now, terms.end_by?) {
             Correction::Shorten(seconds) => {
                 self.deleting = true;
                 self.asked = seconds;
@@ -194,7 +215,7 @@ impl Tracked {
         if terms.on_blocked == OnBlockedEviction::Wait {
             return None;
         }
-        let latest = self.latest_start(terms)?;
+        let latest = terms.latest?;
         if self.refusal.is_some() {
             return Some(latest);
         }
@@ -202,7 +223,8 @@ impl Tracked {
     }
 
     fn force_due(&self, now: Instant, terms: Terms) -> bool {
-        self.force_at(terms).is_some_and(|at| now >= at)
+        // Once it came to that, a window that the pod joins later does not bring its budget back.
+        self.forcing || self.force_at(terms).is_some_and(|at| now >= at)
     }
 
     fn mark_at(&self, terms: Terms) -> Option<Instant> {
@@ -215,23 +237,27 @@ impl Tracked {
     }
 
     /// When [`Tracked::next_action`] has something new to say, if nothing else happens.
-    pub(super) fn wake(&self, now: Instant, terms: Terms) -> Option<Instant> {
+    pub(super) fn wake(&self, now: Instant, terms: Terms, order: Opening) -> Option<Instant> {
         if self.outcome.is_some() {
             return None;
         }
         if let Some(stopping) = self.stopping {
-            let limit = terms.limit.filter(|_| !self.deleting)?;
+            let limit = terms.end_by.filter(|_| !self.deleting)?;
             return match grace::correction(stopping, now, limit) {
                 Correction::LastActAt(at) => Some(at),
                 Correction::Shorten(_) => self.next_try,
                 Correction::None => None,
             };
         }
-        if self.held {
-            return None;
+        match self.opening(terms, order) {
+            Opening::At(at) if at > now => return Some(at),
+            Opening::Shut => return None,
+            Opening::Open | Opening::At(_) => {}
         }
         let force = if self.deleting { None } else { self.force_at(terms) };
-        let retry = if self.evicting || self.deleting { None } else { self.next_try };
+        // An eviction that got no answer yet does not hold up the next deletion.
+        let calling = self.deleting || (self.evicting && !self.forcing);
+        let retry = if calling { None } else { self.next_try };
         [force, self.mark_at(terms), retry].into_iter().flatten().filter(|at| *at > now).min()
     }
 
@@ -293,7 +319,7 @@ impl Tracked {
     fn try_again(&mut self, pause: Duration, now: Instant, terms: Terms) {
         self.tries += 1;
         let retry = now + pause;
-        self.next_try = Some(match self.latest_start(terms) {
+        self.next_try = Some(match terms.latest {
             // Never sleep across the latest start, when a refusal stops counting, nor across the last try before it.
             Some(latest) if latest > now => {
                 let last_try = latest.checked_sub(LAST_TRY_AHEAD).filter(|at| *at > now);
@@ -339,8 +365,15 @@ fn granted_by(deletion: Deletion, view: &PodView) -> Duration {
     if deletion.grace.is_zero() { view.grace } else { deletion.grace }
 }
 
+fn wish_ends(view: &PodView, now: Now) -> Option<Instant> {
+    match view.wish {
+        Some(Wish::Stay { until, .. }) => until.map(|until| now.instant_of(until)),
+        _ => None,
+    }
+}
+
 /// How long a call may take now: less than what is left.
 pub(super) fn call_timeout(now: Instant, terms: Terms) -> Duration {
-    let left = terms.limit.map_or(CALL_TIMEOUT, |limit| limit.saturating_duration_since(now));
+    let left = terms.end_by.map_or(CALL_TIMEOUT, |limit| limit.saturating_duration_since(now));
     left.clamp(MIN_CALL_TIMEOUT, CALL_TIMEOUT)
 }

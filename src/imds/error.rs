@@ -1,7 +1,7 @@
 //! Why IMDS could not be read.
 
 use crate::http::ReadError;
-use crate::imds::{Endpoint, Outcome};
+use crate::imds::{Endpoint, Failure, Outcome};
 
 /// What went wrong with one request.
 #[derive(Debug, thiserror::Error)]
@@ -71,20 +71,25 @@ pub enum Error {
 
 impl Error {
     /// The class of the failure, as metrics and logs spell it.
-    pub fn outcome(&self) -> Outcome {
+    pub fn failure(&self) -> Failure {
         match self {
-            Self::TokenTimeout | Self::Timeout(_) => Outcome::Timeout,
-            Self::Connection { .. } => Outcome::Connection,
-            Self::Unauthorized(_) | Self::Forbidden(_) => Outcome::Denied,
-            Self::Throttled(_) => Outcome::Throttled,
-            Self::Server { .. } => Outcome::ServerError,
-            Self::Status { .. } | Self::TooLarge { .. } | Self::UnusableToken => Outcome::Protocol,
+            Self::TokenTimeout | Self::Timeout(_) => Failure::Timeout,
+            Self::Connection { .. } => Failure::Connection,
+            Self::Unauthorized(_) | Self::Forbidden(_) => Failure::Denied,
+            Self::Throttled(_) => Failure::Throttled,
+            Self::Server { .. } => Failure::ServerError,
+            Self::Status { .. } | Self::TooLarge { .. } | Self::UnusableToken => Failure::Protocol,
         }
+    }
+
+    /// The result of the request.
+    pub fn outcome(&self) -> Outcome {
+        Outcome::Failed(self.failure())
     }
 
     /// A bounded label.
     pub fn reason(&self) -> &'static str {
-        self.outcome().as_str()
+        self.failure().as_str()
     }
 
     pub(super) fn from_status(endpoint: Endpoint, status: u16) -> Self {

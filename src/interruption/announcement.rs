@@ -15,7 +15,7 @@ use crate::signal::{Deadline, Kind, Observation, Others, Signal};
 pub struct Announcement {
     /// What the platform says; its deadline is ours where the platform gives none.
     pub signal: Signal,
-    /// When this process read it first.
+    /// When it was first read, by this process or by the one before it.
     pub read_at: Instant,
     /// When it was first seen, by this agent or one before it.
     pub first_seen: Timestamp,

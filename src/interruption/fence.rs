@@ -65,6 +65,18 @@ pub struct Goal {
     pub labels: BTreeMap<String, String>,
 }
 
+impl Marks {
+    /// The parts that these marks belong to.
+    pub fn parts(&self) -> Vec<Part> {
+        let parts = [
+            (Part::Unschedulable, self.unschedulable),
+            (Part::Taints, !self.taints.is_empty()),
+            (Part::Labels, !self.labels.is_empty()),
+        ];
+        parts.into_iter().filter(|(_, any)| *any).map(|(part, _)| part).collect()
+    }
+}
+
 impl Goal {
     /// The node carries nothing of ours.
     pub fn nothing() -> Self {
@@ -100,7 +112,7 @@ pub fn mark_ops(part: Part, node: &NodeView, goal: &Goal, ours: &mut Marks) -> V
     }
 }
 
-/// The annotation that says this; none if nothing is coming.
+/// The annotation that says this; none if nothing is coming and nothing is left to take away.
 pub fn state(goal: &Goal, marks: &Marks, boot_id: Option<&String>, complete: bool) -> Option<String> {
     let state = State {
         version: VERSION,
@@ -111,7 +123,7 @@ pub fn state(goal: &Goal, marks: &Marks, boot_id: Option<&String>, complete: boo
         episode: goal.episode.clone(),
         marks: marks.clone(),
     };
-    (!goal.is_nothing()).then(|| state.to_text())
+    (!goal.is_nothing() || !marks.is_empty()).then(|| state.to_text())
 }
 
 /// The operations that bring the annotation to this text, or take it away; empty if it is so already.
@@ -232,8 +244,9 @@ fn labels(node: &NodeView, goal: &Goal, ours: &mut Marks) -> Vec<Value> {
         match is(key) {
             // Somebody else's, whatever its value; load balancers look at the key alone.
             Some(other) if ours.labels.get(key) != Some(other) => drop(ours.labels.remove(key)),
-            Some(other) if other == value => {}
-            _ => {
+            // Ours, perhaps with the value of an earlier announcement, which does as well.
+            Some(_) => {}
+            None => {
                 ops.extend(set_in_map("labels", node.labels.as_ref(), key, value));
                 ours.labels.insert(key.clone(), value.clone());
             }

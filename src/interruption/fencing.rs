@@ -40,6 +40,15 @@ struct InFlight {
     text: Option<String>,
 }
 
+/// What an agent before this one had done.
+#[derive(Debug)]
+struct Reached {
+    response: Response,
+    ids: Vec<String>,
+    /// Of that, the parts that somebody took away since.
+    lost: Vec<Part>,
+}
+
 /// The marks on their way.
 #[derive(Debug)]
 pub struct Fencing {
@@ -49,21 +58,23 @@ pub struct Fencing {
     ours: Marks,
     /// Those of ours that the watch has shown on the node.
     confirmed: Marks,
-    /// Annotations that this process knows to have written. Any other one tells of marks that are ours all the same: set
-    /// by a patch whose answer was lost, by the agent before this one, by another copy.
-    written: Vec<String>,
+    /// Annotations whose marks this process knows of. Any other one tells of marks that are ours all the same: set by a
+    /// patch whose answer was lost, or by another copy of the agent.
+    known: Vec<String>,
     /// Marks of a patch without an annotation whose answer never came, and that may have been applied.
     unknown: Option<Marks>,
     in_flight: Option<InFlight>,
     /// After a refusal the parts go one by one, so that only what is refused is left out.
     one_by_one: bool,
+    /// Of the parts that go one by one the annotation was accepted, so what is refused is the mark beside it.
+    recorded: bool,
     refused: Vec<Part>,
     /// Parts that somebody took away while they stood.
     yielded: Vec<Part>,
     /// Marks of ours that stayed because another actor wants them too.
     left: Vec<&'static str>,
     /// What an agent before this one had reached for which announcements.
-    reached: Option<(Response, Vec<String>)>,
+    reached: Option<Reached>,
     failures: u32,
     quick_retries: u32,
     retry_at: Option<Instant>,
@@ -79,10 +90,11 @@ impl Default for Fencing {
             boot_id: None,
             ours: Marks::default(),
             confirmed: Marks::default(),
-            written: Vec::new(),
+            known: Vec::new(),
             unknown: None,
             in_flight: None,
             one_by_one: false,
+            recorded: false,
             refused: Vec::new(),
             yielded: Vec::new(),
             left: Vec::new(),
@@ -99,30 +111,42 @@ impl Default for Fencing {
 
 impl Fencing {
     /// Sets the goal; nothing happens if it is the one that there is.
-    pub fn aim(&mut self, goal: Goal, boot_id: Option<&String>) {
-        if self.goal == goal {
+    pub fn aim(&mut self, mut goal: Goal, boot_id: Option<&String>) {
+        if self.goal == goal || (self.goal.is_nothing() && goal.is_nothing()) {
             return;
         }
-        let ids = || goal.announcements.iter().map(|entry| entry.id.clone()).collect::<Vec<_>>();
-        let reached = self.reached.take().is_some_and(|reached| reached == (goal.response, ids()));
+        if goal.is_nothing() {
+            // What is left to take away goes by the name under which it was set.
+            goal.episode = self.goal.episode.take();
+        }
+        let ids = || goal.announcements.iter().map(|entry| &entry.id);
+        let reached = self.reached.take();
+        let reached = reached.filter(|reached| reached.response == goal.response && reached.ids.iter().eq(ids()));
         *self = Self {
             goal,
             boot_id: boot_id.cloned(),
             ours: std::mem::take(&mut self.ours),
             confirmed: std::mem::take(&mut self.confirmed),
-            written: std::mem::take(&mut self.written),
+            known: std::mem::take(&mut self.known),
             unknown: self.unknown.take(),
             in_flight: self.in_flight.take(),
-            done: reached,
+            // The annotation must not go on claiming what was taken away while no agent looked.
+            done: reached.as_ref().is_some_and(|reached| reached.lost.is_empty()),
+            yielded: reached.map(|reached| reached.lost).unwrap_or_default(),
             ..Self::default()
         };
     }
 
-    /// Takes over what an agent before this one had recorded. `same_boot`: it was about this life of the node.
-    pub fn resume(&mut self, state: &State, same_boot: bool) {
-        self.ours = std::mem::take(&mut self.ours).with(&state.marks);
+    /// Takes over what an agent before this one had recorded on `node`. `same_boot`: it was about this life of the node.
+    pub fn resume(&mut self, state: &State, node: &NodeView, same_boot: bool) {
+        let present = fence::present(node, &state.marks);
+        let lost = state.marks.clone().without(&present).parts();
+        self.ours = std::mem::take(&mut self.ours).with(&present);
         let ids = state.announcements.iter().map(|entry| entry.id.clone()).collect();
-        self.reached = Some((state.response, ids)).filter(|_| same_boot && state.complete);
+        self.known.extend(fence::state_text(node).map(str::to_owned));
+        self.goal.episode.clone_from(&state.episode);
+        self.boot_id.clone_from(&state.boot_id);
+        self.reached = (same_boot && state.complete).then_some(Reached { response: state.response, ids, lost });
         // If nothing is coming there is something to take away.
         self.done = false;
     }
@@ -172,12 +196,7 @@ impl Fencing {
             return;
         }
         self.ours = std::mem::take(&mut self.ours).without(&lost);
-        let parts = [
-            (Part::Unschedulable, lost.unschedulable),
-            (Part::Taints, !lost.taints.is_empty()),
-            (Part::Labels, !lost.labels.is_empty()),
-        ];
-        self.yielded.extend(parts.iter().filter(|(_, lost)| *lost).map(|(part, _)| *part));
+        self.yielded.extend(lost.parts());
         // The annotation must not go on claiming them.
         self.done = self.goal.is_nothing();
     }
@@ -211,10 +230,11 @@ impl Fencing {
         if let Some(unknown) = &self.unknown {
             self.ours = std::mem::take(&mut self.ours).with(&fence::present(node, unknown));
         }
-        let foreign = text.filter(|text| !self.written.iter().any(|written| written == text));
-        if let Some(state) = foreign.and_then(|text| State::parse(text).ok()) {
+        let news = text.filter(|text| !self.known.iter().any(|known| known == text));
+        if let Some(state) = news.and_then(|text| State::parse(text).ok()) {
             self.ours = std::mem::take(&mut self.ours).with(&fence::present(node, &state.marks));
         }
+        self.known.extend(news.map(str::to_owned));
     }
 
     /// Parts that are not to be touched.
@@ -243,30 +263,37 @@ impl Fencing {
         (changes.collect::<Vec<_>>().into_iter().filter(|(_, ops)| !ops.is_empty()).collect(), ours)
     }
 
-    /// One part: the record of what is meant, then each mark, then the record of what is. On the way back the record goes
-    /// last.
-    fn next_part(&self, node: &NodeView) -> Option<Patch> {
-        let (changes, meant) = self.changes(node);
-        let record = |ours: &Marks, complete| fence::state(&self.goal, ours, self.boot_id.as_ref(), complete);
-        let state = |text: Option<String>, ours: Marks| {
-            let ops = fence::state_ops(node, text.as_deref());
-            (!ops.is_empty() && !self.is_out(Part::State)).then(|| (vec![Part::State], ops, ours, text))
-        };
+    /// One part, and in the same patch the record of it, so that whatever happens the annotation tells what is ours. It
+    /// goes alone first, to know whether it may be written at all.
+    fn next_part(&mut self, node: &NodeView) -> Option<Patch> {
+        let (changes, ours) = self.changes(node);
         let Some((part, ops)) = changes.into_iter().next() else {
             if self.goal.is_nothing() && !self.refused.is_empty() {
                 // The record stays as long as there is something to remember.
                 return None;
             }
-            return state(record(&meant, true), meant);
+            let (ops, text) = self.record(node, &ours, true).filter(|(ops, _)| !ops.is_empty())?;
+            return Some((vec![Part::State], ops, ours, text));
         };
-        if !self.goal.is_nothing()
-            && let Some(patch) = state(record(&meant, false), self.ours.clone())
+        if !self.recorded
+            && let Some((ops, text)) = self.record(node, &self.ours, false)
         {
-            return Some(patch);
+            if !ops.is_empty() {
+                return Some((vec![Part::State], ops, self.ours.clone(), text));
+            }
+            self.recorded = true;
         }
         let mut ours = self.ours.clone();
         drop(fence::mark_ops(part, node, &self.goal, &mut ours));
-        Some((vec![part], ops, ours, None))
+        let (record, text) = self.record(node, &ours, false).unwrap_or_default();
+        let parts = if record.is_empty() { vec![part] } else { vec![Part::State, part] };
+        Some((parts, [record, ops].concat(), ours, text))
+    }
+
+    /// The annotation that tells of `ours`, and the operations that write it; none if it was refused.
+    fn record(&self, node: &NodeView, ours: &Marks, complete: bool) -> Option<(Vec<Value>, Option<String>)> {
+        let text = fence::state(&self.goal, ours, self.boot_id.as_ref(), complete);
+        (!self.is_out(Part::State)).then(|| (fence::state_ops(node, text.as_deref()), text))
     }
 
     /// Nothing is left to do, for now at least.
@@ -287,7 +314,8 @@ impl Fencing {
         match answer {
             PatchAnswer::Applied(node) => {
                 self.unknown = None;
-                self.written.extend(sent.text.clone());
+                self.known.extend(sent.text.clone());
+                self.recorded |= self.one_by_one && sent.parts.contains(&Part::State);
                 self.note_left(&sent, &node);
                 self.ours = sent.ours;
                 self.confirmed = Marks::default();
@@ -302,7 +330,7 @@ impl Fencing {
                 let reason = format!("{status} {message}");
                 let pause = self.refused_by(&sent.parts, moved);
                 // On the way back every refusal is worth a word: the mark stays.
-                let told = pause || (self.goal.is_nothing() && !moved && sent.parts.len() == 1);
+                let told = pause || (self.goal.is_nothing() && !moved && self.one_by_one);
                 let record = told.then(|| self.failed(reason, pause, now)).flatten();
                 (Some(fresh), record)
             }
@@ -310,6 +338,8 @@ impl Fencing {
                 (None, self.failed(format!("{status} {message}"), true, now))
             }
             PatchAnswer::Failed(reason) => {
+                // Whatever the annotation says next may be of this patch.
+                self.known.clear();
                 self.unknown = sent.text.is_none().then_some(sent.ours);
                 (None, self.failed(reason, true, now))
             }
@@ -322,12 +352,7 @@ impl Fencing {
             return;
         }
         let still = fence::present(node, &self.ours.clone().without(&sent.ours));
-        let parts = [
-            (Part::Unschedulable, still.unschedulable),
-            (Part::Taints, !still.taints.is_empty()),
-            (Part::Labels, !still.labels.is_empty()),
-        ];
-        self.left.extend(parts.iter().filter(|(_, still)| *still).map(|(part, _)| part.as_str()));
+        self.left.extend(still.parts().into_iter().map(Part::as_str));
     }
 
     /// A refusal: of the guards, if they moved, else of the parts themselves. Whether it calls for a pause.
@@ -336,11 +361,12 @@ impl Fencing {
             self.quick_retries += 1;
             return self.quick_retries > QUICK_RETRIES;
         }
-        if let [part] = parts {
-            self.refused.push(*part);
-        } else {
+        match parts {
+            [part] => self.refused.push(*part),
+            [Part::State, part] if self.recorded => self.refused.push(*part),
             // Which part was meant is not said in a form to rely on; ask for each alone.
-            self.one_by_one = true;
+            _ if !self.one_by_one => self.one_by_one = true,
+            _ => return true,
         }
         false
     }

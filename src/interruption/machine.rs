@@ -24,6 +24,7 @@ use super::state::{Episode, State};
 use super::{Effect, Input, NodeEvent, PatchAnswer, fence, marks, notes};
 use crate::clock::Now;
 use crate::config::{Config, Response};
+use crate::drain::forecast::{self, Forecast};
 use crate::drain::pod::{PodRef, PodView};
 use crate::drain::{Drain, Policy};
 use crate::k8s::node::NodeView;
@@ -32,6 +33,9 @@ use crate::signal::{Action, Deadline, Kind, Observation};
 /// How long a restarted agent waits for the platform before it drains by the annotation's deadline, which it can place by
 /// the guest's clock only.
 const PLATFORM_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Between two forecasts.
+const FORECAST_PAUSE: Duration = Duration::from_secs(1);
 
 /// The decision maker of one agent.
 #[derive(Debug)]
@@ -61,6 +65,9 @@ pub struct Machine {
     /// A resumed drain begins when the platform was heard, or at this time.
     platform_awaited: Option<Instant>,
     preflight: Option<Preflight>,
+    forecast: Option<Arc<Forecast>>,
+    /// The pods changed, and the forecast is to be made anew at this time.
+    forecast_due: Option<Instant>,
     /// Events that wait for the own Node, which their names and their key depend on.
     unpublished: Vec<NodeEvent>,
     /// Reasons of the Events that told the end of the drain; a late pod may add the second.
@@ -88,6 +95,8 @@ impl Machine {
             drain_deadline: None,
             platform_awaited: None,
             preflight: None,
+            forecast: None,
+            forecast_due: None,
             unpublished: Vec::new(),
             ends_told: Vec::new(),
         }
@@ -96,6 +105,10 @@ impl Machine {
     /// Takes one input and says what to do about it, most urgent first.
     pub fn handle(&mut self, now: Now, input: Input) -> Vec<Effect> {
         let mut effects = Vec::new();
+        if matches!(input, Input::Pods(_) | Input::Pod(_) | Input::PodGone(_) | Input::Probed(..)) {
+            let pause = if self.forecast.is_some() { FORECAST_PAUSE } else { Duration::ZERO };
+            self.forecast_due.get_or_insert(now.instant + pause);
+        }
         match input {
             Input::Observed(observation) => self.observed(observation, now, &mut effects),
             Input::Node(node) => self.node_seen(node, now, &mut effects),
@@ -115,6 +128,7 @@ impl Machine {
             Input::Timeout => {}
         }
         self.advance(now, &mut effects);
+        self.forecast(now);
         self.hold_back_events(&mut effects);
         effects
     }
@@ -124,7 +138,8 @@ impl Machine {
         let drain = self.drain.as_ref().and_then(|drain| drain.next_timeout(now));
         let change = self.announcements.next_change(&self.config, now);
         let retry = self.fencing.retry_at().filter(|_| self.may_mark());
-        [self.early.due(), retry, self.platform_awaited, drain, change].into_iter().flatten().min()
+        let forecast = self.forecast_due.filter(|_| self.pods.is_some());
+        [self.early.due(), retry, self.platform_awaited, drain, change, forecast].into_iter().flatten().min()
     }
 
     /// A copy of the state for people and gauges.
@@ -139,7 +154,7 @@ impl Machine {
             pending,
             deadline: self.announcements.drain_deadline(&self.config, now).flatten(),
             fenced: self.fencing.is_set(),
-            forecast: None,
+            forecast: self.forecast.clone(),
             node_seen: self.node.is_some(),
             pods: self.drain.as_ref().map(Drain::pods).unwrap_or_default(),
             drained: finish.is_some(),
@@ -235,7 +250,7 @@ impl Machine {
         };
         // Another boot: what was announced then has happened, unless the platform goes on to announce it.
         let same_boot = state.boot_id.is_none() || self.boot_id.is_none() || state.boot_id == self.boot_id;
-        self.fencing.resume(&state, same_boot);
+        self.fencing.resume(&state, node, same_boot);
         let first = state.announcements.first().map(|entry| notes::key(entry.kind, &entry.id, entry.first_seen));
         self.epilogue = state.episode.as_ref().map(|episode| episode.key.clone()).or(first);
         if !same_boot {
@@ -396,12 +411,10 @@ impl Machine {
             return;
         }
         let (None, Some(pods)) = (self.platform_awaited, &self.pods) else { return };
-        let policy = Policy {
-            on_blocked: self.config.on_blocked_eviction,
-            shutdown_tail: self.config.shutdown_tail,
-            safety_margin: self.config.safety_margin,
-        };
-        let drain = Drain::new(policy, deadline, pods.values().cloned(), now);
+        let since = self.announcements.leading(&self.config, now.instant);
+        let since = since.map_or(now.instant, |one| one.answered_since(&self.config, now.instant));
+        let drain = Drain::new(Policy::from(&*self.config), deadline, pods.values().cloned(), now);
+        let drain = drain.load_balancers_told(since);
         let (to_go, skipped) = drain.counts();
         (self.drain, self.drain_deadline) = (Some(drain), deadline);
         self.drain_key = self.base_key(now.instant);
@@ -451,6 +464,18 @@ impl Machine {
         let Some(pods) = &self.pods else { return };
         let preflight = self.preflight.get_or_insert_with(|| Preflight::new(pods.values()));
         effects.extend(preflight.step());
+    }
+
+    /// Pods come and go in bursts; the forecast follows them at its own pace.
+    fn forecast(&mut self, now: Now) {
+        let Some(pods) = &self.pods else { return };
+        if self.forecast_due.take_if(|due| now.instant >= *due).is_none() {
+            return;
+        }
+        let nobody = BTreeMap::new();
+        let blocked = self.preflight.as_ref().map_or(&nobody, Preflight::blocked);
+        let policy = Policy::from(&*self.config);
+        self.forecast = Some(Arc::new(Forecast::of(pods.values(), &policy, forecast::NOTICE, now, blocked)));
     }
 
     fn announce(&self, one: &Announcement) -> NodeEvent {

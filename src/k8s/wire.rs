@@ -14,6 +14,7 @@ use serde::Deserialize;
 use super::node::NodeView;
 use super::reduced::resource_like;
 use crate::drain::pod::{DEFAULT_GRACE, Deletion, FORCED_REASON, PodRef, PodView};
+use crate::drain::wish::{ENABLE_DAEMON_SET_EVICTION, Wish};
 
 /// Names of the priority classes whose pods are drained last; by name, as kubelet and Karpenter do.
 const CRITICAL: [&str; 2] = ["system-cluster-critical", "system-node-critical"];
@@ -79,12 +80,14 @@ struct RawPod {
 struct RawPodSpec {
     termination_grace_period_seconds: Option<i64>,
     priority_class_name: Option<String>,
+    priority: Option<i32>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct RawPodStatus {
     phase: Option<String>,
+    start_time: Option<String>,
     conditions: Vec<RawCondition>,
 }
 
@@ -114,14 +117,20 @@ pub(crate) struct WirePod {
 impl From<RawPod> for WirePod {
     fn from(raw: RawPod) -> Self {
         let seconds = raw.spec.termination_grace_period_seconds.and_then(|seconds| u64::try_from(seconds).ok());
-        let annotated = |key: &str| raw.metadata.annotations.as_ref().is_some_and(|map| map.contains_key(key));
+        let annotations = raw.metadata.annotations.as_ref();
+        let annotated = |key: &str| annotations.and_then(|map| map.get(key)).map(String::as_str);
         let grace = seconds.map_or(DEFAULT_GRACE, Duration::from_secs);
+        let started = raw.status.start_time.as_deref().and_then(|text| text.parse().ok());
         let view = PodView {
             grace,
             finished: matches!(raw.status.phase.as_deref(), Some("Succeeded" | "Failed")),
             daemon_set: raw.metadata.owned_by("apps/v1", "DaemonSet"),
-            mirror: annotated(MIRROR) || raw.metadata.owned_by("v1", "Node"),
+            daemon_set_eviction: annotated(ENABLE_DAEMON_SET_EVICTION) == Some("true"),
+            mirror: annotated(MIRROR).is_some() || raw.metadata.owned_by("v1", "Node"),
             critical: raw.spec.priority_class_name.as_deref().is_some_and(|name| CRITICAL.contains(&name)),
+            priority: raw.spec.priority.unwrap_or_default(),
+            controlled: raw.metadata.owner_references.iter().any(|owner| owner.controller),
+            wish: annotations.and_then(|annotations| Wish::of(annotations, started)),
             marked: raw.status.conditions.iter().any(RawCondition::is_our_mark),
             deletion: raw.metadata.deletion(grace),
             id: PodRef {
@@ -242,6 +251,50 @@ mod tests {
     #[test]
     fn a_mirror_pod_is_known_by_its_annotation() {
         assert!(pod(json!({"metadata": {"annotations": {MIRROR: "x"}}})).mirror);
+    }
+
+    #[test]
+    fn what_a_pod_says_of_its_drain_is_read() {
+        let view = pod(json!({
+            "metadata": {
+                "annotations": {
+                    "karpenter.sh/do-not-disrupt": "4h",
+                    "cluster-autoscaler.kubernetes.io/enable-ds-eviction": "true",
+                },
+                "ownerReferences": [{"apiVersion": "apps/v1", "kind": "DaemonSet", "controller": true}],
+            },
+            "spec": {"priority": -7},
+            "status": {"startTime": "2026-03-31T12:00:00Z"},
+        }));
+        let until = Some("2026-03-31T16:00:00Z".parse().unwrap());
+        assert_eq!(view.wish, Some(Wish::Stay { asked_by: "karpenter.sh/do-not-disrupt", until }));
+        assert_eq!((view.priority, view.controlled, view.daemon_set, view.skip()), (-7, true, true, None));
+    }
+
+    #[test]
+    fn a_start_that_cannot_be_read_does_not_hide_the_pod() {
+        let view = pod(json!({
+            "metadata": {"annotations": {"karpenter.sh/do-not-disrupt": "4h"}}, "status": {"startTime": "yesterday"},
+        }));
+        assert_eq!(view.wish, Some(Wish::Stay { asked_by: "karpenter.sh/do-not-disrupt", until: None }));
+    }
+
+    #[rstest]
+    #[case::not_a_word(json!("yes"), Some(crate::drain::pod::Skip::DaemonSet))]
+    #[case::on(json!("true"), None)]
+    #[case::off(json!("false"), Some(crate::drain::pod::Skip::DaemonSet))]
+    fn a_daemon_sets_pod_is_drained_only_if_it_asks_for_it(
+        #[case] value: Value,
+        #[case] skip: Option<crate::drain::pod::Skip>,
+    ) {
+        let view = pod(json!({"metadata": {
+            "annotations": {
+                "cluster-autoscaler.kubernetes.io/enable-ds-eviction": value,
+                "cluster-autoscaler.kubernetes.io/safe-to-evict": "true",
+            },
+            "ownerReferences": [{"apiVersion": "apps/v1", "kind": "DaemonSet", "controller": true}],
+        }}));
+        assert_eq!(view.skip(), skip);
     }
 
     #[test]

@@ -41,20 +41,28 @@ pub fn log(record: &Record) {
             warn!(kind = kind.as_str(), deadline = %deadline.wall, "interruption rescheduled");
         }
         Record::Over { kind, because } => info!(kind = kind.as_str(), because, "interruption over"),
-        Record::Restored { left } => info!(left = left.join(","), "node restored"),
+        Record::Restored { left } => info!(left = joined(left), "node restored"),
         Record::RestoreFailed { reason } => warn!(reason, "node not restored yet"),
         Record::Preflight { asked, blocked } => preflight(*asked, blocked),
         Record::NotDrained { reason } => warn!(reason, "node not drained"),
     }
 }
 
+/// What stays because somebody else wants it too; not a field if that is nothing.
+fn joined(parts: &[&str]) -> Option<String> {
+    (!parts.is_empty()).then(|| parts.join(","))
+}
+
+/// Of the pods that a preflight found blocked, so many are named; all of them follow, should it come to a drain.
+const MOST_NAMED: usize = 5;
+
 fn preflight(asked: usize, blocked: &[(PodRef, String)]) {
     if blocked.is_empty() {
-        info!(asked, "preflight: no eviction would be refused");
+        info!(asked, blocked = 0, "preflight: no eviction would be refused");
+        return;
     }
-    for (pod, reason) in blocked {
-        warn!(namespace = pod.namespace, pod = pod.name, reason, "preflight: eviction would be refused");
-    }
+    let named: Vec<String> = blocked.iter().take(MOST_NAMED).map(|(pod, reason)| format!("{pod}: {reason}")).collect();
+    warn!(asked, blocked = blocked.len(), pods = named.join("; "), "preflight: evictions would be refused");
 }
 
 fn resumed(kind: Kind, deadline: Option<Deadline>) {

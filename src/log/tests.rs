@@ -85,6 +85,18 @@ fn finished(unfinished: u32) -> Record {
 #[case(Record::DrainStarted { pods: 3, skipped: 2 }, "INFO", "drain started", json!({"pods": 3, "skipped": 2}))]
 #[case(Record::EvictionBlocked { pod: pod(), message: "budget".into() }, "WARN", "eviction blocked",
     json!({"namespace": "shop", "pod": "cart", "reason": "budget"}))]
+#[case(Record::Rescheduled { kind: Kind::ScheduledEvent, deadline: deadline() }, "WARN", "interruption rescheduled",
+    json!({"kind": "scheduled-event", "deadline": "2026-11-21T10:02:00Z"}))]
+#[case(Record::Over { kind: Kind::ScheduledEvent, because: "withdrawn" }, "INFO", "interruption over",
+    json!({"kind": "scheduled-event", "because": "withdrawn"}))]
+#[case(Record::Restored { left: vec![] }, "INFO", "node restored", json!({}))]
+#[case(Record::Restored { left: vec!["cordon", "label"] }, "INFO", "node restored", json!({"left": "cordon,label"}))]
+#[case(Record::RestoreFailed { reason: "503".into() }, "WARN", "node not restored yet", json!({"reason": "503"}))]
+#[case(Record::Preflight { asked: 2, blocked: vec![] }, "INFO", "preflight: no eviction would be refused",
+    json!({"asked": 2, "blocked": 0}))]
+#[case(Record::Preflight { asked: 9, blocked: vec![(pod(), "needs 1".into()); 7] }, "WARN",
+    "preflight: evictions would be refused",
+    json!({"asked": 9, "blocked": 7, "pods": (["shop/cart: needs 1"; 5].join("; "))}))]
 #[case(stop(30, false), "INFO", "pod stopping", json!({"wanted_seconds": 30, "granted_seconds": 30}))]
 #[case(stop(5, false), "WARN", "pod stopping with shortened grace", json!({"granted_seconds": 5}))]
 #[case(stop(30, true), "WARN", "pod deleted past a refusal", json!({"pod": "cart"}))]
@@ -107,6 +119,11 @@ fn a_record_is_one_line_with_its_level_message_and_fields(
     for (name, value) in fields.as_object().unwrap() {
         assert_eq!(&line[name], value, "{name} in {line}");
     }
+}
+
+#[test]
+fn what_is_not_there_is_no_field() {
+    assert_eq!(logged(&Record::Restored { left: vec![] }).get("left"), None);
 }
 
 #[test]

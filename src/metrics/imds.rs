@@ -9,37 +9,39 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::imds::documents::Oddity;
-use crate::imds::{Endpoint, Outcome};
+use crate::imds::{Endpoint, Failure, Outcome};
+use crate::signal::Kind;
 
-type EndpointLabel = [(&'static str, &'static str); 1];
+type Label = [(&'static str, &'static str); 1];
 type PairLabels = [(&'static str, &'static str); 2];
 
 /// Metrics of everything that is read from IMDS. A clone counts into the same series.
 #[derive(Clone, Debug)]
 pub struct ImdsMetrics {
     requests: Family<PairLabels, Counter>,
-    last_success: Family<EndpointLabel, Gauge<f64, AtomicU64>>,
-    token_refreshes: Counter,
+    failures: Family<Label, Counter>,
+    last_success: Family<Label, Gauge<f64, AtomicU64>>,
     clock_skew: Gauge<f64, AtomicU64>,
-    documents_rejected: Family<PairLabels, Counter>,
+    documents_rejected: Family<Label, Counter>,
     deadlines_without_date: Counter,
 }
 
 impl ImdsMetrics {
-    /// Registers every series with 0. Label sets are closed: endpoints that this version asks times fixed words.
+    /// Registers every series with 0. Label sets are closed: endpoints that this version asks times fixed words. Why
+    /// requests failed is told for all endpoints together: what it is mostly befalls all of them, and the log has the rest.
     #[must_use]
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::zeroed();
-        let Self { requests, last_success, token_refreshes, clock_skew, documents_rejected, deadlines_without_date } =
+        let Self { requests, failures, last_success, clock_skew, documents_rejected, deadlines_without_date } =
             metrics.clone();
         registry.register("imds_requests", "Requests to IMDS by endpoint and result", requests);
+        registry.register("imds_failures", "Requests to IMDS that failed, by reason", failures);
         registry.register_with_unit(
             "imds_last_success_timestamp",
             "When the endpoint was last read and understood, absence included; 0 before the first time",
             Unit::Seconds,
             last_success,
         );
-        registry.register("imds_token_refreshes", "Session tokens that IMDS handed out", token_refreshes);
         registry.register_with_unit(
             "imds_clock_skew",
             "The node's wall clock minus the platform's clock, positive when the node is ahead",
@@ -62,42 +64,48 @@ impl ImdsMetrics {
     fn zeroed() -> Self {
         let metrics = Self {
             requests: Family::default(),
+            failures: Family::default(),
             last_success: Family::default(),
-            token_refreshes: Counter::default(),
             clock_skew: Gauge::default(),
             documents_rejected: Family::default(),
             deadlines_without_date: Counter::default(),
         };
         for endpoint in Endpoint::ALL {
-            for outcome in Outcome::ALL {
+            for outcome in Outcome::WORDS {
                 // A token is never absent: IMDS without tokens answers with an error.
-                if (endpoint, outcome) != (Endpoint::Token, Outcome::Absent) {
-                    drop(metrics.requests.get_or_create(&labels(endpoint, "outcome", outcome.as_str())));
+                if (endpoint, outcome) != (Endpoint::Token, Outcome::Absent.as_str()) {
+                    drop(metrics.requests.get_or_create(&[("endpoint", endpoint.as_str()), ("outcome", outcome)]));
                 }
             }
-            drop(metrics.last_success.get_or_create(&[("endpoint", endpoint.as_str())]));
+        }
+        for failure in Failure::ALL {
+            drop(metrics.failures.get_or_create(&[("reason", failure.as_str())]));
+        }
+        for kind in Kind::ALL {
+            drop(metrics.last_success.get_or_create(&[("endpoint", Endpoint::of(kind).as_str())]));
         }
         for oddity in Oddity::ALL {
-            drop(metrics.documents_rejected.get_or_create(&labels(Endpoint::SpotAction, "reason", oddity.as_str())));
+            drop(metrics.documents_rejected.get_or_create(&[("reason", oddity.as_str())]));
         }
-        let malformed = labels(Endpoint::Identity, "reason", Oddity::Malformed.as_str());
-        drop(metrics.documents_rejected.get_or_create(&malformed));
         metrics
     }
 
     /// Counts one request.
     pub fn request(&self, endpoint: Endpoint, outcome: Outcome) {
-        self.requests.get_or_create(&labels(endpoint, "outcome", outcome.as_str())).inc();
+        self.requests.get_or_create(&[("endpoint", endpoint.as_str()), ("outcome", outcome.as_str())]).inc();
+        if let Outcome::Failed(failure) = outcome {
+            self.failures.get_or_create(&[("reason", failure.as_str())]).inc();
+        }
     }
 
-    /// Notes that `endpoint` was read and understood at `at`.
+    /// Notes that `endpoint`, one that is polled for signals, was read and understood at `at`.
     pub fn succeeded(&self, endpoint: Endpoint, at: Timestamp) {
         self.last_success.get_or_create(&[("endpoint", endpoint.as_str())]).set(at.as_duration().as_secs_f64());
     }
 
-    /// Counts a new session token.
-    pub fn token_refreshed(&self) {
-        self.token_refreshes.inc();
+    /// Signals of `kind` are not asked for: that its endpoint was never read must not look like blindness.
+    pub fn ignored(&self, kind: Kind) {
+        self.last_success.remove(&[("endpoint", Endpoint::of(kind).as_str())]);
     }
 
     /// Sets the node's clock minus the platform's, in seconds.
@@ -106,18 +114,14 @@ impl ImdsMetrics {
     }
 
     /// Counts something in a document that was not taken as it came.
-    pub fn rejected(&self, endpoint: Endpoint, oddity: Oddity) {
-        self.documents_rejected.get_or_create(&labels(endpoint, "reason", oddity.as_str())).inc();
+    pub fn rejected(&self, oddity: Oddity) {
+        self.documents_rejected.get_or_create(&[("reason", oddity.as_str())]).inc();
     }
 
     /// Counts a deadline that had to be placed by the node's own clock.
     pub fn deadline_without_date(&self) {
         self.deadlines_without_date.inc();
     }
-}
-
-fn labels(endpoint: Endpoint, key: &'static str, value: &'static str) -> PairLabels {
-    [("endpoint", endpoint.as_str()), (key, value)]
 }
 
 #[cfg(test)]
@@ -157,10 +161,19 @@ mod tests {
         let text = probe.text();
         let series: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
         assert!(series.iter().all(|line| line.ends_with(" 0") || line.ends_with(" 0.0")), "{text}");
-        assert_eq!(series.len(), 35, "the series budget of an idle node is 100 for the whole agent:\n{text}");
+        assert_eq!(series.len(), 36, "the series budget of an idle node is 100 for the whole agent:\n{text}");
         probe.metrics.succeeded(Endpoint::SpotAction, "1970-01-01T00:00:07.5Z".parse().unwrap());
         probe.metrics.clock_skew(-2.5);
         assert!((probe.value("spotwarden_imds_last_success_timestamp_seconds{endpoint=\"spot\"}") - 7.5).abs() < 1e-9);
         assert!((probe.value("spotwarden_imds_clock_skew_seconds") + 2.5).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_kind_that_is_ignored_has_no_time_of_its_last_success() {
+        let probe = Probe::new();
+        probe.metrics.ignored(Kind::AsgTermination);
+        let text = probe.text();
+        assert!(!text.contains("last_success_timestamp_seconds{endpoint=\"asg\"}"), "{text}");
+        assert!(text.contains("last_success_timestamp_seconds{endpoint=\"spot\"} 0"), "{text}");
     }
 }

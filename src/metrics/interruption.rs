@@ -11,20 +11,21 @@ use crate::signal::Kind;
 
 /// Upper bounds in seconds. The promise is a tenth of a second; the API server's own latency and a first failed attempt
 /// fill the rest.
-const FENCE_BUCKETS: [f64; 8] = [0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0];
+const FENCE_BUCKETS: [f64; 6] = [0.025, 0.05, 0.1, 0.25, 1.0, 5.0];
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct KindLabel {
     kind: &'static str,
 }
 
-/// Counters of what was announced and of how fast the node was fenced.
+/// Counters of what was announced, of how fast the node was fenced, and of the way back.
 #[derive(Debug)]
 pub struct InterruptionMetrics {
     notices: Family<KindLabel, Counter>,
     notice_to_fence: Histogram,
     fence_failures: Counter,
     fence_parts_refused: Counter,
+    restores: Counter,
     state_annotation_errors: Counter,
 }
 
@@ -36,9 +37,11 @@ impl InterruptionMetrics {
             notice_to_fence: Histogram::new(FENCE_BUCKETS),
             fence_failures: Counter::default(),
             fence_parts_refused: Counter::default(),
+            restores: Counter::default(),
             state_annotation_errors: Counter::default(),
         };
-        let Self { notices, notice_to_fence, fence_failures, fence_parts_refused, state_annotation_errors } = &metrics;
+        let Self { notices, notice_to_fence, fence_failures, fence_parts_refused, restores, state_annotation_errors } =
+            &metrics;
         registry.register(
             "notices",
             "Notices that nobody had seen before; a restarted agent does not count one again",
@@ -59,6 +62,11 @@ impl InterruptionMetrics {
             "fence_parts_refused",
             "Parts of the fence that the API server refused while it accepted the rest",
             fence_parts_refused.clone(),
+        );
+        registry.register(
+            "restores",
+            "Times that what this agent had put on the node was taken away again because all that was announced is over",
+            restores.clone(),
         );
         registry.register(
             "state_annotation_errors",
@@ -84,13 +92,15 @@ impl InterruptionMetrics {
             Record::FenceFailed { .. } => {
                 self.fence_failures.inc();
             }
+            Record::Restored { .. } => {
+                self.restores.inc();
+            }
             Record::StateUnreadable { .. } => {
                 self.state_annotation_errors.inc();
             }
             Record::Resumed { .. }
             | Record::Rescheduled { .. }
             | Record::Over { .. }
-            | Record::Restored { .. }
             | Record::RestoreFailed { .. }
             | Record::Preflight { .. }
             | Record::DrainStarted { .. }

@@ -11,6 +11,7 @@ use prometheus_client::registry::Unit;
 use tokio::sync::watch;
 
 use super::gauge;
+use crate::drain::forecast::{Forecast, Verdict};
 use crate::interruption::record::Status;
 use crate::signal::Kind;
 
@@ -54,6 +55,9 @@ impl Collector for StateCollector {
             None,
             status.pods.iter().filter(|pod| pod.outcome.is_none()).count() as f64,
         )?;
+        if let Some(found) = status.forecast.as_deref() {
+            forecast(&mut encoder, found)?;
+        }
         if let Some(slack) = status.slack_seconds.filter(|_| status.drained) {
             gauge(
                 &mut encoder,
@@ -74,6 +78,25 @@ fn pending(encoder: &mut DescriptorEncoder, status: &Status) -> Result<(), std::
         let coming = status.pending.iter().any(|pending| pending.kind == kind);
         let value = ConstGauge::new(i64::from(coming));
         value.encode(family.encode_family(&[("kind", kind.as_str())])?)?;
+    }
+    Ok(())
+}
+
+fn forecast(encoder: &mut DescriptorEncoder, forecast: &Forecast) -> Result<(), std::fmt::Error> {
+    let help = "Pods of this node by what a notice that arrived now would mean for them; absent until they were read.";
+    let mut family = encoder.encode_descriptor("drain_forecast_pods", help, None, MetricType::Gauge)?;
+    for (verdict, count) in Verdict::ALL.into_iter().zip(forecast.counts()) {
+        let value = ConstGauge::new(i64::from(count));
+        value.encode(family.encode_family(&[("verdict", verdict.as_str())])?)?;
+    }
+    if let Some(slack) = forecast.least_slack_seconds {
+        gauge(
+            encoder,
+            "drain_forecast_slack",
+            "Time that the tightest pod would have to spare, negative when its grace would be cut; absent without pods.",
+            Some(&Unit::Seconds),
+            slack,
+        )?;
     }
     Ok(())
 }

@@ -1,11 +1,13 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::*;
 use crate::config::Response;
+use crate::drain::forecast::{Forecast, PodForecast, Verdict};
 use crate::drain::outcome::Outcome;
 use crate::drain::pod::PodRef;
 use crate::interruption::record::{Pending, PodStatus};
@@ -35,12 +37,18 @@ fn pending() -> Pending {
     }
 }
 
+/// One pod that fits and one whose grace would be cut.
+fn forecast() -> Forecast {
+    let of = |name, verdict| PodForecast { pod: pod(name), verdict, reason: None, slack_seconds: 0.0 };
+    Forecast { pods: vec![of("a", Verdict::Shortened), of("b", Verdict::Fits)], least_slack_seconds: Some(-12.5) }
+}
+
 /// A state in which every optional sample is shown.
 fn drained() -> Status {
     Status {
         pending: vec![pending()],
         deadline: pending().deadline,
-        forecast: None,
+        forecast: Some(Arc::new(forecast())),
         fenced: true,
         node_seen: true,
         pods: vec![PodStatus {
@@ -102,6 +110,7 @@ fn names_types_help_and_labels_are_those_of_the_golden_file() {
     let (status, metrics) = metrics();
     status.send_replace(drained());
     metrics.set_node_info(NodeInfo::default());
+    metrics.record(&Record::Preflight { asked: 1, blocked: Vec::new() });
     let outline = outline(&metrics.text(Some("application/openmetrics-text")).1);
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/metrics.txt");
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
@@ -113,8 +122,10 @@ fn names_types_help_and_labels_are_those_of_the_golden_file() {
 
 #[test]
 fn an_idle_agent_shows_at_most_100_series() {
-    let (_status, metrics) = metrics();
+    let (status, metrics) = metrics();
     metrics.set_node_info(NodeInfo::default());
+    // The pods were read.
+    status.send_modify(|status| status.forecast = Some(Arc::new(forecast())));
     let count = samples(&classic(&metrics));
     assert!((40..=100).contains(&count), "{count} series");
 }
@@ -135,6 +146,7 @@ fn counters_exist_with_zero_before_anything_happened() {
         "spotwarden_watch_restarts_total{resource=\"pods\"}",
         "spotwarden_notice_to_fence_seconds_count",
         "spotwarden_fence_failures_total",
+        "spotwarden_restores_total",
         "spotwarden_state_annotation_errors_total",
     ] {
         assert_eq!(value(&metrics, sample), Some(0.0), "{sample}");
@@ -147,6 +159,9 @@ fn what_is_not_known_has_no_sample() {
     let optional = [
         "spotwarden_interruption_deadline_timestamp_seconds",
         "spotwarden_drain_slack_seconds",
+        "spotwarden_drain_forecast_slack_seconds",
+        "spotwarden_drain_forecast_pods",
+        "spotwarden_preflight_blocked_pods",
         "spotwarden_node_info",
     ];
     let text = classic(&metrics);
@@ -175,6 +190,19 @@ fn pending_is_one_for_the_kind_that_is_coming_only() {
 }
 
 #[test]
+fn the_forecast_is_shown_for_every_verdict_with_the_least_slack() {
+    let (status, metrics) = metrics();
+    status.send_modify(|status| status.forecast = Some(Arc::new(forecast())));
+    for (verdict, count) in Verdict::ALL.into_iter().zip([1.0, 0.0, 0.0, 0.0, 1.0]) {
+        let sample = format!("spotwarden_drain_forecast_pods{{verdict=\"{}\"}}", verdict.as_str());
+        assert_eq!(value(&metrics, &sample), Some(count), "{sample}");
+    }
+    assert_eq!(value(&metrics, "spotwarden_drain_forecast_slack_seconds"), Some(-12.5));
+    status.send_modify(|status| status.forecast = Some(Arc::default()));
+    assert_eq!(value(&metrics, "spotwarden_drain_forecast_slack_seconds"), None, "nobody is there to be late");
+}
+
+#[test]
 fn records_move_the_counters_that_they_are_about() {
     let (_status, metrics) = metrics();
     let ended = |name, outcome| Record::PodEnded { pod: pod(name), outcome, wanted: Duration::ZERO, granted: None };
@@ -182,6 +210,9 @@ fn records_move_the_counters_that_they_are_about() {
         Record::NoticeSeen { kind: Kind::SpotInterruption, action: Action::Terminate, deadline: None, detail: None },
         Record::Resumed { kind: Kind::SpotInterruption, deadline: None },
         Record::StateUnreadable { reason: "not JSON".into() },
+        Record::Preflight { asked: 3, blocked: vec![(pod("a"), "budget".into()), (pod("b"), "budget".into())] },
+        Record::Preflight { asked: 3, blocked: vec![(pod("b"), "budget".into())] },
+        Record::Restored { left: vec![] },
         Record::FenceFailed { reason: "timed out".into() },
         Record::Fenced { after: Duration::from_millis(40), refused: vec!["label"] },
         Record::DrainStarted { pods: 2, skipped: 3 },
@@ -197,6 +228,8 @@ fn records_move_the_counters_that_they_are_about() {
     for (sample, expected) in [
         ("spotwarden_notices_total{kind=\"spot-interruption\"}", 1.0),
         ("spotwarden_state_annotation_errors_total", 1.0),
+        ("spotwarden_preflight_blocked_pods", 1.0),
+        ("spotwarden_restores_total", 1.0),
         ("spotwarden_fence_failures_total", 1.0),
         ("spotwarden_fence_parts_refused_total", 1.0),
         ("spotwarden_notice_to_fence_seconds_bucket{le=\"0.025\"}", 0.0),

@@ -1,6 +1,6 @@
 //! One log line per change: working, failing and why, working again.
 
-use crate::imds::Endpoint;
+use crate::imds::Item;
 
 /// What is known to fail now.
 #[derive(Debug, Default)]
@@ -10,7 +10,7 @@ pub(super) struct Health {
 
 #[derive(Debug)]
 struct Failing {
-    endpoint: Endpoint,
+    item: Item,
     attempts: u64,
     /// Reasons that were logged since it last worked. They come from a closed set, so that reasons that take turns fill
     /// neither this nor the log.
@@ -18,26 +18,30 @@ struct Failing {
 }
 
 impl Health {
-    /// `endpoint` was read and understood.
-    pub(super) fn succeeded(&mut self, endpoint: Endpoint) {
-        if let Some(index) = self.failing.iter().position(|failing| failing.endpoint == endpoint) {
+    /// `item` was read and understood.
+    pub(super) fn succeeded(&mut self, item: Item) {
+        if let Some(index) = self.failing.iter().position(|failing| failing.item == item) {
             let failing = self.failing.swap_remove(index);
-            tracing::info!(endpoint = endpoint.as_str(), failed_attempts = failing.attempts, "IMDS is readable again");
+            tracing::info!(
+                endpoint = item.endpoint().as_str(),
+                failed_attempts = failing.attempts,
+                "IMDS is readable again"
+            );
         }
     }
 
-    /// `endpoint` was not read, or not understood. Returns whether this was news.
-    pub(super) fn failed(&mut self, endpoint: Endpoint, reason: &'static str, message: &str) -> bool {
-        let index = self.failing.iter().position(|failing| failing.endpoint == endpoint).unwrap_or(self.failing.len());
+    /// `item` was not read, or not understood. Returns whether this was news.
+    pub(super) fn failed(&mut self, item: Item, reason: &'static str, message: &str) -> bool {
+        let index = self.failing.iter().position(|failing| failing.item == item).unwrap_or(self.failing.len());
         if index == self.failing.len() {
-            self.failing.push(Failing { endpoint, attempts: 0, reasons: Vec::new() });
+            self.failing.push(Failing { item, attempts: 0, reasons: Vec::new() });
         }
         let Some(failing) = self.failing.get_mut(index) else { return false };
         failing.attempts += 1;
         let news = !failing.reasons.contains(&reason);
         if news {
             failing.reasons.push(reason);
-            tracing::warn!(endpoint = endpoint.as_str(), reason, error = message, "IMDS cannot be read");
+            tracing::warn!(endpoint = item.endpoint().as_str(), reason, error = message, "IMDS cannot be read");
         }
         news
     }
@@ -50,14 +54,14 @@ mod tests {
     #[test]
     fn a_reason_is_news_once_until_it_works_again() {
         let mut health = Health::default();
-        let mut fail = |reason| health.failed(Endpoint::SpotAction, reason, "");
+        let mut fail = |reason| health.failed(Item::SpotAction, reason, "");
         assert!(fail("timeout"));
         assert!(!fail("timeout"));
         assert!(fail("denied"));
         assert!(!fail("timeout") && !fail("denied"));
-        assert!(health.failed(Endpoint::Identity, "timeout", ""));
-        health.succeeded(Endpoint::SpotAction);
-        assert!(health.failed(Endpoint::SpotAction, "timeout", ""));
-        assert!(!health.failed(Endpoint::Identity, "timeout", ""));
+        assert!(health.failed(Item::Rebalance, "timeout", ""));
+        health.succeeded(Item::SpotAction);
+        assert!(health.failed(Item::SpotAction, "timeout", ""));
+        assert!(!health.failed(Item::Rebalance, "timeout", ""));
     }
 }

@@ -1,7 +1,8 @@
 //! What to ask IMDS next, and when.
 //!
 //! A poll is due at most one interval after the previous one *started*, so that a notice is never older than the interval
-//! when it is asked for. Jitter only shortens, for the same reason.
+//! when it is asked for. Jitter only shortens, for the same reason. The spot notice goes before everything that is due with
+//! it; the others keep their distance from each other, so that they never come in a burst.
 
 use std::time::Duration;
 
@@ -13,11 +14,16 @@ use crate::imds::Item;
 /// Polls come between 90 % and 100 % of their interval apart: the middle ± 5 %.
 const JITTER: f64 = 0.1;
 
+/// At least so long lies between the starts of two polls besides those for the spot notice.
+const SPACING: Duration = Duration::from_millis(500);
+
 /// The polls of one worker.
 #[derive(Debug)]
 pub(super) struct Schedule {
     entries: Vec<Entry>,
     jitter: Jitter,
+    /// When a poll besides those for the spot notice may start again.
+    others_from: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -26,6 +32,8 @@ struct Entry {
     interval: Duration,
     failure_pause: Duration,
     due: Instant,
+    /// It is over with the first success.
+    once: bool,
     /// Present while the item fails.
     backoff: Option<ExponentialBackoff>,
 }
@@ -33,7 +41,7 @@ struct Entry {
 impl Schedule {
     /// A schedule without polls.
     pub(super) fn new(seed: u64) -> Self {
-        Self { entries: Vec::new(), jitter: Jitter(seed) }
+        Self { entries: Vec::new(), jitter: Jitter(seed), others_from: None }
     }
 
     /// Starts the jitter anew.
@@ -41,24 +49,47 @@ impl Schedule {
         self.jitter = Jitter(seed);
     }
 
-    /// Polls `item` every `interval`, the first time at `now`; while it fails, pauses grow to at most `failure_pause`.
-    pub(super) fn add(&mut self, item: Item, interval: Duration, failure_pause: Duration, now: Instant) {
-        self.entries.push(Entry { item, interval, failure_pause, due: now, backoff: None });
+    /// Polls `item` every `interval`, the first time at `from`; while it fails, pauses grow to at most `failure_pause`.
+    pub(super) fn add(&mut self, item: Item, interval: Duration, failure_pause: Duration, from: Instant) {
+        self.entries.push(Entry { item, interval, failure_pause, due: from, once: false, backoff: None });
     }
 
-    /// What is due first, and when. Of equals the one that was added first.
-    pub(super) fn next(&self) -> (Item, Instant) {
-        let first = self.entries.iter().min_by_key(|entry| entry.due);
+    /// Polls `item` until it was read once, beginning at `from`; pauses are those of failures, from `pause` on. Does nothing
+    /// if that is under way.
+    pub(super) fn add_once(&mut self, item: Item, pause: Duration, failure_pause: Duration, from: Instant) {
+        if self.entry(item).is_none() {
+            self.entries.push(Entry { item, interval: pause, failure_pause, due: from, once: true, backoff: None });
+        }
+    }
+
+    /// Polls `item` no more.
+    pub(super) fn remove(&mut self, item: Item) {
+        self.entries.retain(|entry| entry.item != item);
+    }
+
+    /// What to ask next, and when: of what is due by `now` the spot notice, else what is due for longest.
+    pub(super) fn next(&self, now: Instant) -> (Item, Instant) {
+        let due = |entry: &Entry| match self.others_from {
+            Some(from) if entry.item != Item::SpotAction => entry.due.max(from),
+            _ => entry.due,
+        };
+        let spot = self.entries.iter().find(|entry| entry.item == Item::SpotAction && entry.due <= now);
+        let first = spot.or_else(|| self.entries.iter().min_by_key(|entry| (due(entry), entry.due)));
         // Without entries there is nothing to poll: look again some day.
-        first.map_or_else(
-            || (Item::SpotAction, Instant::now() + Duration::from_hours(24)),
-            |entry| (entry.item, entry.due),
-        )
+        first.map_or_else(|| (Item::SpotAction, now + Duration::from_hours(24)), |entry| (entry.item, due(entry)))
+    }
+
+    /// A request for `item` starts.
+    pub(super) fn started(&mut self, item: Item, now: Instant) {
+        if item != Item::SpotAction {
+            self.others_from = Some(now + SPACING);
+        }
     }
 
     /// `item` was read; the request had been started at `started`.
     pub(super) fn succeeded(&mut self, item: Item, started: Instant, now: Instant) {
         let share = self.jitter.share();
+        self.entries.retain(|entry| !(entry.once && entry.item == item));
         if let Some(entry) = self.entry(item) {
             entry.backoff = None;
             entry.due = (started + entry.interval.mul_f64(share)).max(now);
@@ -120,7 +151,7 @@ mod tests {
         let mut pauses = Vec::new();
         for _ in 0..1000 {
             schedule.succeeded(Item::SpotAction, now, now);
-            let (_, due) = schedule.next();
+            let (_, due) = schedule.next(now);
             pauses.push(due - now);
             now = due;
         }
@@ -136,10 +167,10 @@ mod tests {
         let start = Instant::now();
         let mut schedule = spot(1, start);
         schedule.succeeded(Item::SpotAction, start, start + Duration::from_millis(800));
-        assert!(schedule.next().1 <= start + Duration::from_secs(1));
+        assert!(schedule.next(start).1 <= start + Duration::from_secs(1));
         let late = start + Duration::from_secs(3);
         schedule.succeeded(Item::SpotAction, start, late);
-        assert_eq!(schedule.next().1, late);
+        assert_eq!(schedule.next(start).1, late);
     }
 
     #[tokio::test(start_paused = true)]
@@ -150,24 +181,90 @@ mod tests {
             let mut pauses = Vec::new();
             for _ in 0..50 {
                 schedule.failed(Item::SpotAction, now);
-                pauses.push(schedule.next().1 - now);
+                pauses.push(schedule.next(now).1 - now);
             }
             assert!(pauses.iter().all(|pause| *pause <= Duration::from_secs(2)), "{pauses:?}");
             assert!(pauses[10..].iter().all(|pause| *pause >= Duration::from_millis(1800)), "{pauses:?}");
             schedule.succeeded(Item::SpotAction, now, now);
             schedule.failed(Item::SpotAction, now);
-            assert!(schedule.next().1 - now <= Duration::from_secs(interval));
+            assert!(schedule.next(now).1 - now <= Duration::from_secs(interval));
         }
     }
 
+    /// A schedule of everything, all due at `now`.
+    fn all(now: Instant) -> Schedule {
+        let mut schedule = Schedule::new(7);
+        let items =
+            [(Item::TargetLifecycleState, 5), (Item::ScheduledEvents, 30), (Item::Rebalance, 5), (Item::SpotAction, 1)];
+        for (item, seconds) in items {
+            let pause = if item == Item::SpotAction { 2 } else { 10 };
+            schedule.add(item, Duration::from_secs(seconds), Duration::from_secs(pause), now);
+        }
+        schedule
+    }
+
     #[tokio::test(start_paused = true)]
-    async fn what_is_due_first_comes_first() {
+    async fn the_spot_notice_goes_first_of_what_is_due_and_others_in_the_order_of_their_time() {
         let now = Instant::now();
-        let mut schedule = spot(1, now + Duration::from_secs(1));
-        schedule.add(Item::LifeCycle, Duration::from_secs(5), Duration::from_secs(10), now);
-        assert_eq!(schedule.next(), (Item::LifeCycle, now));
-        schedule.succeeded(Item::LifeCycle, now, now);
-        assert_eq!(schedule.next().0, Item::SpotAction);
+        let mut schedule = all(now);
+        assert_eq!(schedule.next(now), (Item::SpotAction, now));
+        schedule.succeeded(Item::SpotAction, now, now);
+        assert_eq!(schedule.next(now), (Item::TargetLifecycleState, now));
+        schedule.started(Item::TargetLifecycleState, now);
+        schedule.succeeded(Item::TargetLifecycleState, now, now);
+        assert_eq!(schedule.next(now), (Item::ScheduledEvents, now + SPACING));
+        let late = now + Duration::from_secs(2);
+        assert_eq!(schedule.next(late).0, Item::SpotAction);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_asked_once_is_asked_until_it_was_read() {
+        let now = Instant::now();
+        let mut schedule = Schedule::new(7);
+        schedule.add_once(Item::EventHistory, Duration::from_secs(2), Duration::from_secs(10), now);
+        assert_eq!(schedule.next(now), (Item::EventHistory, now));
+        schedule.failed(Item::EventHistory, now);
+        let (item, due) = schedule.next(now);
+        assert!(item == Item::EventHistory && due > now && due <= now + Duration::from_secs(2));
+        schedule.add_once(Item::EventHistory, Duration::from_secs(2), Duration::from_secs(10), now);
+        assert_eq!(schedule.next(now).1, due, "it is under way already");
+        schedule.succeeded(Item::EventHistory, due, due);
+        assert_eq!(schedule.next(now).0, Item::SpotAction, "nothing is left");
+    }
+
+    proptest::proptest! {
+        /// Whatever requests take and whether they fail: the spot notice is never kept waiting by more than one of the
+        /// others, and those neither come in a burst nor starve.
+        #[test]
+        fn nobody_starves(polls in proptest::collection::vec((0_u64..=1500, proptest::bool::ANY), 200)) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+            let start = runtime.block_on(async { Instant::now() });
+            let mut schedule = all(start);
+            let mut now = start;
+            let mut seen: Vec<(Item, Instant, Instant)> = Vec::new();
+            for (takes, fails) in polls {
+                let (item, due) = schedule.next(now);
+                let begin = due.max(now);
+                now = begin + Duration::from_millis(takes);
+                schedule.started(item, begin);
+                if fails { schedule.failed(item, now) } else { schedule.succeeded(item, begin, now) }
+                seen.push((item, begin, now));
+            }
+            for pair in seen.windows(2) {
+                let two_others = pair.iter().all(|(item, ..)| *item != Item::SpotAction);
+                proptest::prop_assert!(!two_others || pair[1].1 - pair[0].1 >= SPACING);
+            }
+            let spot: Vec<_> = seen.iter().filter(|(item, ..)| *item == Item::SpotAction).collect();
+            for pair in spot.windows(2) {
+                // The pause after a failure, and one other request.
+                proptest::prop_assert!(pair[1].1 - pair[0].2 <= Duration::from_millis(2000 + 1500));
+            }
+            let span = now - start;
+            for item in [Item::Rebalance, Item::TargetLifecycleState] {
+                let polls = seen.iter().filter(|(other, ..)| *other == item).count();
+                proptest::prop_assert!(polls as u128 >= span.as_millis() / 20_000, "{item:?}: {polls} in {span:?}");
+            }
+        }
     }
 
     #[test]

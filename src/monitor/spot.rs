@@ -8,7 +8,8 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
-use crate::clock::Now;
+use super::boot::Boot;
+use super::reading::Reading;
 use crate::imds::Timing;
 use crate::imds::deadline::{Basis, Interval};
 use crate::imds::documents::{Oddity, SpotNotice};
@@ -24,22 +25,10 @@ const LONGEST_NOTICE: SignedDuration = SignedDuration::from_mins(15);
 /// return for the same announcement.
 const REMEMBERED: Duration = Duration::from_mins(10);
 
-/// What one read amounts to.
-#[derive(Debug, PartialEq)]
-pub(super) struct Reading {
-    /// What is in force.
-    pub(super) signal: Option<Signal>,
-    /// What was not taken as it came.
-    pub(super) oddities: Vec<Oddity>,
-    /// The deadline had to be placed by the guest's clock.
-    pub(super) without_date: bool,
-}
-
 /// What was read so far.
 #[derive(Debug)]
 pub(super) struct SpotTracker {
-    /// The uptime at a moment of the monotonic clock, so that later steps of the wall clock do not move the boot.
-    uptime: Option<(SignedDuration, Instant)>,
+    boot: Boot,
     /// At most one per action.
     known: Vec<Known>,
 }
@@ -53,9 +42,9 @@ struct Known {
 }
 
 impl SpotTracker {
-    /// `boot` is read off the same wall clock as `now`.
-    pub(super) fn new(boot: Option<Timestamp>, now: Now) -> Self {
-        Self { uptime: boot.map(|boot| (now.wall.duration_since(boot), now.instant)), known: Vec::new() }
+    /// Nothing was read yet.
+    pub(super) fn new(boot: Boot) -> Self {
+        Self { boot, known: Vec::new() }
     }
 
     /// The item is absent.
@@ -66,11 +55,11 @@ impl SpotTracker {
     /// The item says `notice`.
     pub(super) fn read(&mut self, notice: SpotNotice, timing: &Timing) -> Reading {
         let mut oddities = Vec::new();
-        if notice.time.is_some_and(|time| self.is_stale(time, timing)) {
-            return Reading { signal: None, oddities: vec![Oddity::Stale], without_date: false };
+        if notice.time.is_some_and(|time| self.boot.is_after(time, timing)) {
+            return Reading { oddities: vec![Oddity::Stale], ..Reading::nothing() };
         }
         let action = notice.action.unwrap_or_else(|| {
-            oddities.push(Oddity::UnknownAction);
+            oddities.push(Oddity::UnknownWord);
             Action::Terminate
         });
         let fresh = match notice.time {
@@ -91,7 +80,8 @@ impl SpotTracker {
         let id = format!("{}/{}", Kind::SpotInterruption.as_str(), action.as_str());
         let deadline = Some(Deadline { instant: known.interval.lo, wall: known.time });
         let signal = Signal { deadline, ..Signal::new(Kind::SpotInterruption, id, action) };
-        Reading { signal: Some(signal), oddities, without_date: known.basis == Basis::GuestClock }
+        let without_date = known.basis == Basis::GuestClock;
+        Reading { signals: vec![signal], oddities, without_date, ..Reading::nothing() }
     }
 
     fn merge(&mut self, fresh: Known) -> Known {
@@ -105,16 +95,6 @@ impl SpotTracker {
             known.interval = known.interval.refined_by(fresh.interval);
         }
         *known
-    }
-
-    /// Older than this boot by the platform's clock and by the guest's: a clock that is off may cost a needless fence, but
-    /// it must not hide a notice.
-    fn is_stale(&self, time: Timestamp, timing: &Timing) -> bool {
-        self.uptime.zip(timing.date).is_some_and(|((uptime, at), date)| {
-            let since = timing.answered.instant.saturating_duration_since(at);
-            let up = SignedDuration::try_from(since).map_or(SignedDuration::MAX, |since| uptime.saturating_add(since));
-            date.duration_since(time) > up && timing.answered.wall.duration_since(time) > up
-        })
     }
 }
 
@@ -131,6 +111,7 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+    use crate::clock::Now;
 
     const ORIGIN: i64 = 1_774_974_744;
 
@@ -154,7 +135,7 @@ mod tests {
     }
 
     fn deadline(reading: &Reading) -> Deadline {
-        reading.signal.as_ref().unwrap().deadline.unwrap()
+        reading.signals[0].deadline.unwrap()
     }
 
     #[rstest]
@@ -174,7 +155,7 @@ mod tests {
         #[case] oddities: &[Oddity],
     ) {
         let origin = origin();
-        let reading = SpotTracker::new(None, origin).read(terminate(time), &timing(origin, 0));
+        let reading = SpotTracker::new(Boot::new(None, origin)).read(terminate(time), &timing(origin, 0));
         let expected = Deadline { instant: origin.instant_of(wall(instant)), wall: wall(written) };
         assert_eq!((deadline(&reading), reading.oddities.as_slice()), (expected, oddities));
         assert!(!reading.without_date);
@@ -184,7 +165,7 @@ mod tests {
     async fn an_assumed_deadline_stays_where_it_was_first_assumed() {
         for time in [None, Some(100_000)] {
             let origin = origin();
-            let mut tracker = SpotTracker::new(None, origin);
+            let mut tracker = SpotTracker::new(Boot::new(None, origin));
             let first = deadline(&tracker.read(terminate(time), &timing(origin, 0)));
             let later = deadline(&tracker.read(terminate(time), &timing(origin, 50)));
             assert_eq!(later, first);
@@ -195,15 +176,15 @@ mod tests {
     async fn an_unknown_action_is_read_as_terminate() {
         let origin = origin();
         let notice = SpotNotice { action: None, time: Some(wall(120)) };
-        let reading = SpotTracker::new(None, origin).read(notice, &timing(origin, 0));
-        assert_eq!(reading.signal.unwrap().action, Action::Terminate);
-        assert_eq!(reading.oddities, [Oddity::UnknownAction]);
+        let reading = SpotTracker::new(Boot::new(None, origin)).read(notice, &timing(origin, 0));
+        assert_eq!(reading.signals[0].action, Action::Terminate);
+        assert_eq!(reading.oddities, [Oddity::UnknownWord]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_sliding_time_is_one_event_with_the_earliest_deadline() {
         let origin = origin();
-        let mut tracker = SpotTracker::new(None, origin);
+        let mut tracker = SpotTracker::new(Boot::new(None, origin));
         let read: Vec<_> = (0_u64..100)
             .map(|at| tracker.read(terminate(Some(120 + i64::try_from(at).unwrap())), &timing(origin, at)))
             .collect();
@@ -215,14 +196,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn ids_follow_the_action_alone() {
         let origin = origin();
-        let mut tracker = SpotTracker::new(None, origin);
+        let mut tracker = SpotTracker::new(Boot::new(None, origin));
         for (action, id) in [
             (Action::Terminate, "spot-interruption/terminate"),
             (Action::Stop, "spot-interruption/stop"),
             (Action::Hibernate, "spot-interruption/hibernate"),
         ] {
             let notice = SpotNotice { action: Some(action), time: Some(wall(5)) };
-            assert_eq!(tracker.read(notice, &timing(origin, 0)).signal.unwrap().id, id);
+            assert_eq!(tracker.read(notice, &timing(origin, 0)).signals[0].id, id);
         }
     }
 
@@ -231,7 +212,7 @@ mod tests {
         for (skew, old_is_stale) in [(-3600, false), (0, true), (3600, true)] {
             let origin = origin();
             let guest = Now { wall: wall(skew), ..origin };
-            let mut tracker = SpotTracker::new(Some(wall(skew - 300)), guest);
+            let mut tracker = SpotTracker::new(Boot::new(Some(wall(skew - 300)), guest));
             let at = |seconds| {
                 let guest = guest.plus(Duration::from_secs(seconds));
                 Timing { asked: guest, answered: guest, date: Some(wall(i64::try_from(seconds).unwrap())) }
@@ -239,9 +220,9 @@ mod tests {
             for (time, stale) in [(-301, old_is_stale), (-299, false), (120, false)] {
                 let reading = tracker.read(terminate(Some(time)), &at(100));
                 assert_eq!(reading.oddities == [Oddity::Stale], stale, "{time} s at a skew of {skew} s");
-                assert_eq!(reading.signal.is_none(), stale);
+                assert_eq!(reading.signals.is_empty(), stale);
                 let blind = Timing { date: None, ..at(100) };
-                assert!(tracker.read(terminate(Some(time)), &blind).signal.is_some());
+                assert!(!tracker.read(terminate(Some(time)), &blind).signals.is_empty());
             }
         }
     }
@@ -249,7 +230,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_platform_clock_replaces_the_guest_clock_and_not_the_other_way_round() {
         let origin = origin();
-        let mut tracker = SpotTracker::new(None, origin);
+        let mut tracker = SpotTracker::new(Boot::new(None, origin));
         let skewed = Now { wall: wall(60), ..origin };
         let blind = Timing { asked: skewed, answered: skewed, date: None };
         let first = tracker.read(terminate(Some(120)), &blind);
@@ -264,7 +245,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_gap_is_noise_until_long_after_the_deadline() {
         let origin = origin();
-        let mut tracker = SpotTracker::new(None, origin);
+        let mut tracker = SpotTracker::new(Boot::new(None, origin));
         let first = tracker.read(terminate(Some(120)), &timing(origin, 0));
         tracker.absent(origin.plus(Duration::from_secs(700)).instant);
         assert_eq!(tracker.read(terminate(Some(125)), &timing(origin, 2)), first);
@@ -280,7 +261,7 @@ mod tests {
             reads in proptest::collection::vec((proptest::option::of(-1000_i64..2000), 0_u64..5, any::<bool>()), 1..50),
         ) {
             let origin = origin();
-            let mut tracker = SpotTracker::new(None, origin);
+            let mut tracker = SpotTracker::new(Boot::new(None, origin));
             let (mut at, mut last) = (0, None);
             for (time, pause, dated) in reads {
                 at += pause;

@@ -128,3 +128,85 @@ fn the_agent_serves_while_it_reaches_nothing_and_ends_cleanly_on_sigterm() {
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
     assert!(log.contains("\"message\":\"stopping"), "{log}");
 }
+
+/// `check` with `arguments`, told where IMDS and the API server are.
+fn check(arguments: &[&str], imds: &str, kubeconfig: &Path) -> std::process::Output {
+    spotwarden()
+        .arg("check")
+        .args(arguments)
+        .env("NODE_NAME", "spot-plain-notice")
+        .env("KUBECONFIG", kubeconfig)
+        .env("AWS_EC2_METADATA_SERVICE_ENDPOINT", imds)
+        .output()
+        .unwrap()
+}
+
+/// A world that is kept up; killed when dropped.
+struct Served {
+    child: Child,
+    imds: String,
+    api: String,
+}
+
+impl Served {
+    fn start() -> Self {
+        let mut child = spotwarden()
+            .args(["simulate", "--serve", "--without-agent", "--scenario=plain-notice"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+        let mut after = |mark: &str| {
+            let line = lines.find(|line| line.contains(mark)).unwrap();
+            line.split(mark).nth(1).unwrap().split(' ').next().unwrap().to_owned()
+        };
+        let imds = after("AWS_EC2_METADATA_SERVICE_ENDPOINT=");
+        let api = after("--server=");
+        Self { child, imds, api }
+    }
+
+    fn kubeconfig(&self) -> PathBuf {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("check-kubeconfig.yaml");
+        let text = std::fs::read_to_string(kubeconfig()).unwrap().replace("http://127.0.0.1:9", &self.api);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_check_where_nothing_is_missing_ends_with_code_0_and_one_json_object() {
+    let world = Served::start();
+    let output = check(&["--output=json"], &world.imds, &world.kubeconfig());
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    let object: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((&object["passed"], &object["node"]), (&true.into(), &"spot-plain-notice".into()));
+    assert!(object["checks"].as_array().unwrap().iter().all(|check| check["status"] != "missing"), "{text}");
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
+}
+
+#[test]
+fn a_check_that_reaches_nothing_ends_with_code_1_and_a_table() {
+    let output = check(&[], "http://127.0.0.1:9", &kubeconfig());
+    let table = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{table}");
+    for line in ["missing  imds ", "missing  api-server ", "Result: 2 needed things are missing"] {
+        assert!(table.lines().any(|found| found.starts_with(line)), "{line}: {table}");
+    }
+}
+
+#[test]
+fn a_check_with_a_wrong_setting_ends_as_a_run_does() {
+    let output = check(&["--safety-margin=5"], "http://127.0.0.1:9", &kubeconfig());
+    assert_eq!(output.status.code(), Some(64));
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(message.starts_with("spotwarden: --safety-margin is `5`") && message.lines().count() == 1, "{message}");
+    assert!(output.stdout.is_empty());
+}

@@ -237,3 +237,14 @@ fn the_index_of_decisions_lists_every_one_in_order() {
         assert!(name.starts_with(&format!("{:04}-", place + 1)), "{name} is out of sequence");
     }
 }
+
+/// A check that the page does not know leaves people alone with its word; one that is gone misleads them.
+#[test]
+fn the_page_about_check_has_one_row_for_each_check_in_their_order() {
+    let page = read("docs/check.md");
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` |")).map(|(id, _)| id);
+    assert_eq!(rows.collect::<Vec<_>>(), spotwarden::check::report::ids());
+    for word in ["`ok`", "`warning`", "`missing`", "`skipped`"] {
+        assert!(page.contains(word), "{word}");
+    }
+}

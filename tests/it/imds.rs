@@ -1,8 +1,10 @@
 //! The IMDS client and the monitor against the simulated service, on a paused clock.
 
 mod client;
+mod hop_limit;
 mod monitor;
 mod service;
+mod signals;
 
 use jiff::{SignedDuration, Timestamp};
 use prometheus_client::registry::Registry;
@@ -11,11 +13,17 @@ use spotwarden::config::{Config, ImdsConfig};
 use spotwarden::imds::Client;
 use spotwarden::metrics::imds::ImdsMetrics;
 use spotwarden::monitor::ImdsMonitor;
+use spotwarden::signal::Kind;
 use spotwarden::sim::imds::{IdentitySpec, SimImds};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 const SPOT: &str = "/latest/meta-data/spot/instance-action";
+const REBALANCE: &str = "/latest/meta-data/events/recommendations/rebalance";
+const SCHEDULED: &str = "/latest/meta-data/events/maintenance/scheduled";
+const HISTORY: &str = "/latest/meta-data/events/maintenance/history";
+const ASG: &str = "/latest/meta-data/autoscaling/target-lifecycle-state";
 const TOKEN: &str = "/latest/api/token";
 
 /// One simulated service and what an agent needs to read it.
@@ -55,9 +63,15 @@ impl World {
         Client::new(&self.config, self.clock, self.metrics.clone()).unwrap()
     }
 
+    /// A monitor of the spot notice alone.
     fn monitor(&self) -> ImdsMonitor {
+        self.monitor_of([Kind::SpotInterruption])
+    }
+
+    /// A monitor of an instance that booted an hour ago.
+    fn monitor_of(&self, kinds: impl IntoIterator<Item = Kind>) -> ImdsMonitor {
         let boot = self.clock.now().wall - SignedDuration::from_hours(1);
-        ImdsMonitor::new(self.client(), &self.config, self.clock, self.metrics.clone(), Some(boot)).with_seed(1)
+        ImdsMonitor::new(self.client(), &self.config, kinds, self.clock, self.metrics.clone(), Some(boot)).with_seed(1)
     }
 
     /// Announces `action` in so many seconds by the platform's clock.
@@ -89,8 +103,17 @@ impl World {
         self.count(&format!("requests_total{{endpoint=\"{endpoint}\",outcome=\"{outcome}\"}}"))
     }
 
+    fn failures(&self, reason: &str) -> u64 {
+        self.count(&format!("failures_total{{reason=\"{reason}\"}}"))
+    }
+
     fn rejected(&self, reason: &str) -> u64 {
-        self.count(&format!("documents_rejected_total{{endpoint=\"spot\",reason=\"{reason}\"}}"))
+        self.count(&format!("documents_rejected_total{{reason=\"{reason}\"}}"))
+    }
+
+    /// When `path` was asked for.
+    fn asked(&self, path: &str) -> Vec<Instant> {
+        self.sim.requests().iter().filter(|request| request.path == path).map(|request| request.at.instant).collect()
     }
 
     /// `PUT 200`, `GET 404`, `PUT -`: the log in short.

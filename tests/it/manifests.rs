@@ -7,6 +7,7 @@ use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, Role, Subject};
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams};
 use serde_json::Value;
+use spotwarden::check::access::{RIGHTS, Right};
 use spotwarden::config::settings::SETTINGS;
 
 /// One permission: API group (empty for core), resource with its subresource (`pods/eviction`), verb.
@@ -134,6 +135,18 @@ fn a_wildcard_is_not_a_rule_that_can_be_compared() {
 fn all_rules_are_where_the_comparison_with_the_calls_looks_for_them() {
     assert_eq!(granted(), rules_in(&base()));
     assert!(!granted().is_empty());
+}
+
+#[test]
+fn check_asks_for_exactly_the_rights_that_are_granted() {
+    let asked: BTreeSet<Permission> =
+        RIGHTS.iter().map(|right| (right.group.to_owned(), right.resource_path(), right.verb.to_owned())).collect();
+    assert_eq!(asked, granted());
+    let documents = base();
+    let of_roles: BTreeSet<&str> =
+        of_kind(&documents, "Role").filter_map(|role| role["metadata"]["namespace"].as_str()).collect();
+    let of_rights: BTreeSet<&str> = RIGHTS.iter().map(Right::namespace).filter(|name| !name.is_empty()).collect();
+    assert_eq!(of_rights, of_roles);
 }
 
 #[test]

@@ -37,6 +37,8 @@ fn every_setting_can_be_given_as_a_flag() {
             ("on-blocked-eviction", "wait"),
             ("shutdown-tail", "2m 30s"),
             ("safety-margin", "500ms"),
+            ("load-balancer-wait", "20s"),
+            ("shutdown-grace-by-priority", "[{priority: 5, shutdownGracePeriodSeconds: 30}]"),
             ("spot-poll-interval", "2s"),
             ("taint-key", "example.com/going"),
             ("taint-effect", "PreferNoSchedule"),
@@ -61,6 +63,8 @@ fn every_setting_can_be_given_as_a_flag() {
         on_blocked_eviction: OnBlockedEviction::Wait,
         shutdown_tail: Duration::from_secs(150),
         safety_margin: Duration::from_millis(500),
+        load_balancer_wait: Duration::from_secs(20),
+        shutdown_by_priority: vec![PriorityShare { priority: 5, seconds: 30 }],
         dry_run: true,
         booted_at: None,
         admin_address: "[::1]:1234".parse().unwrap(),
@@ -118,6 +122,11 @@ fn the_metadata_service_is_found_as_by_the_tools_of_aws(#[case] env: &[(&str, &s
     "--safety-margin is `60s`, which is at least half of the two minutes that a notice leaves; use less than 60s")]
 #[case::tail(("shutdown-tail", "601s"),
     "--shutdown-tail is `601s`, which is longer than EC2 waits for an instance to stop; use the kubelet's")]
+#[case::balancers(("load-balancer-wait", "6m"), "--load-balancer-wait is `6m`, which is too long; use 0s to 5m")]
+#[case::shares(("shutdown-grace-by-priority", "- priority: 5\n"),
+    "--shutdown-grace-by-priority is `- priority: 5\\n`, which has no `shutdownGracePeriodSeconds` in entry 1; paste the \
+     kubelet's list")]
+#[case::no_shares(("shutdown-grace-by-priority", ""), "--shutdown-grace-by-priority is ``, which is not a list")]
 #[case::too_often(("spot-poll-interval", "999ms"),
     "--spot-poll-interval is `999ms`, which is too often for the metadata service; use 1s to 30s")]
 #[case::too_seldom(("spot-poll-interval", "31s"),
@@ -203,4 +212,29 @@ fn a_long_value_is_not_repeated_in_full() {
 #[case("", false)]
 fn qualified_names_are_those_of_kubernetes(#[case] key: &str, #[case] valid: bool) {
     assert_eq!(is_qualified_name(key), valid);
+}
+
+#[test]
+fn what_applies_is_told_with_its_source_by_the_rules_of_the_start() {
+    let env = [
+        ("NODE_NAME", "n1"),
+        ("SPOTWARDEN_SAFETY_MARGIN", "4s"),
+        ("SPOTWARDEN_TAINT_EFFECT", ""),
+        ("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE", "IPv6"),
+        ("RUST_LOG", "debug"),
+    ];
+    let env: Environment = env.into_iter().collect();
+    let flags = |flag: &str| (flag == "node-name").then(|| "n2".to_owned());
+    let all = effective(&flags, &env);
+    let of = |name: &str| {
+        let found = all.iter().find(|setting| setting.env == name).unwrap();
+        (found.value.as_deref(), found.source)
+    };
+    assert_eq!(of("NODE_NAME"), (Some("n2"), Source::Flag));
+    assert_eq!(of("SPOTWARDEN_SAFETY_MARGIN"), (Some("4s"), Source::Environment));
+    assert_eq!(of("SPOTWARDEN_TAINT_EFFECT"), (Some("NoSchedule"), Source::Default));
+    assert_eq!(of("SPOTWARDEN_LOG_LEVEL"), (None, Source::Default));
+    assert_eq!(of("AWS_EC2_METADATA_SERVICE_ENDPOINT"), (Some("http://[fd00:ec2::254]"), Source::Environment));
+    assert_eq!(of("RUST_LOG"), (Some("debug"), Source::Environment));
+    assert_eq!(all.len(), SETTINGS.len() + 2, "every setting once");
 }

@@ -1,6 +1,7 @@
 //! Tables and properties of the machine in a pure world.
 
 mod actors;
+mod random;
 mod restarts;
 mod signals;
 

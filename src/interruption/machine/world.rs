@@ -67,6 +67,8 @@ pub(super) struct World {
     pub(super) now: Now,
     /// The API server refuses node patches that touch this path.
     pub(super) denied_path: Option<&'static str>,
+    /// Node patches are applied before this time, and their answers are lost.
+    pub(super) answers_lost_until: Duration,
     /// Node patches are not answered before this time.
     pub(super) api_down_until: Duration,
     /// Evictions and deletions are not answered before this time.
@@ -95,6 +97,7 @@ impl World {
             start,
             now: start,
             denied_path: None,
+            answers_lost_until: Duration::ZERO,
             api_down_until: Duration::ZERO,
             pods_down_until: Duration::ZERO,
             crash: None,
@@ -159,6 +162,19 @@ impl World {
     pub(super) fn evict_by_others(&mut self, name: &str, grace_seconds: u32) {
         let pod = self.pods.keys().find(|id| id.name == name).unwrap().clone();
         let view = self.stop(&Stop { pod, grace_seconds, timeout: Duration::ZERO }).unwrap();
+        self.feed(Input::Pod(view));
+    }
+
+    /// Somebody else evicts a pod, if it is there.
+    pub(super) fn try_evict_by_others(&mut self, name: &str, grace_seconds: u32) {
+        if self.pods.keys().any(|id| id.name == name) {
+            self.evict_by_others(name, grace_seconds);
+        }
+    }
+
+    /// A pod appears on the running node.
+    pub(super) fn arrive(&mut self, view: PodView, behaviour: Behaviour) {
+        self.add_pod(view.clone(), behaviour);
         self.feed(Input::Pod(view));
     }
 
@@ -264,8 +280,9 @@ impl World {
         match effect {
             Effect::PatchNode { ops, .. } => {
                 let answer = self.patch(&ops);
-                let seen = matches!(answer, PatchAnswer::Applied(_)).then(|| Input::Node(self.node.clone()));
-                [Some(Input::NodePatched(answer)), seen].into_iter().flatten().collect()
+                // The watch shows what was applied, also if the answer to the patch was lost.
+                let seen = Input::Node(self.node.clone());
+                vec![Input::NodePatched(answer), seen]
             }
             Effect::Evict(stop) if self.at() < self.pods_down_until => vec![Input::Evicted(stop.pod, no_answer())],
             Effect::Delete(stop) if self.at() < self.pods_down_until => vec![Input::Deleted(stop.pod, no_answer())],
@@ -358,6 +375,9 @@ impl World {
             }
         }
         self.node = serde_json::from_value::<crate::k8s::wire::WireNode>(node).unwrap().view;
+        if self.at() < self.answers_lost_until {
+            return PatchAnswer::Failed("connection reset".into());
+        }
         PatchAnswer::Applied(self.node.clone())
     }
 
@@ -467,8 +487,12 @@ pub(super) fn pod(name: &str, grace: u64) -> PodView {
         grace: secs(grace),
         finished: false,
         daemon_set: false,
+        daemon_set_eviction: false,
         mirror: false,
         critical: false,
+        priority: 0,
+        controlled: true,
+        wish: None,
         marked: false,
         deletion: None,
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rstest::rstest;
 use spotwarden::imds::{Error, Item};
 use spotwarden::sim::imds::{Fault, FaultKind, IdentitySpec};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{SPOT, TOKEN, World};
 
@@ -29,7 +29,7 @@ async fn status_200_is_the_body_and_status_404_is_an_absence() {
     assert_eq!(&body[..], br#"{"action":"terminate","time":"2026-03-31T16:34:24Z"}"#);
     assert_eq!(world.log(), ["PUT 200", "GET 404", "GET 200"]);
     assert_eq!((world.requests("spot", "ok"), world.requests("spot", "absent")), (1, 1));
-    assert_eq!((world.requests("token", "ok"), world.count("token_refreshes_total")), (1, 1));
+    assert_eq!(world.requests("token", "ok"), 1);
     world.assert_well_behaved();
 }
 
@@ -48,11 +48,11 @@ async fn any_other_status_is_an_error_without_a_retry(#[case] status: u16, #[cas
     let client = world.client();
     world.sim.fault(put(FaultKind::Status(status)).next(1));
     assert_eq!(client.get(Item::SpotAction).await.unwrap_err().reason(), reason);
-    assert_eq!(world.requests("token", reason), 1);
+    assert_eq!((world.failures(reason), world.requests("token", "error")), (1, 1));
     if status != 404 {
         world.sim.fault(get(FaultKind::Status(status)).next(1));
         assert_eq!(client.get(Item::SpotAction).await.unwrap_err().reason(), reason);
-        assert_eq!(world.requests("spot", reason), 1);
+        assert_eq!((world.failures(reason), world.requests("spot", "error")), (2, 1));
         assert_eq!(world.log(), [format!("PUT {status}"), "PUT 200".into(), format!("GET {status}")]);
     }
     world.assert_well_behaved();
@@ -97,7 +97,7 @@ async fn a_token_request_without_an_answer_names_the_hop_limit() {
     assert!(started.elapsed() <= Duration::from_secs(3), "{:?}", started.elapsed());
     let text = error.to_string();
     assert!(text.contains("HttpPutResponseHopLimit") && text.contains("hostNetwork"), "{text}");
-    assert_eq!((error.reason(), world.requests("token", "timeout")), ("timeout", 1));
+    assert_eq!((error.reason(), world.failures("timeout")), ("timeout", 1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -160,6 +160,43 @@ async fn a_failing_refresh_keeps_the_old_token_and_costs_one_request_a_minute() 
     // At its end the old token is of no use, so that the failure shows.
     sleep(Duration::from_secs(4300)).await;
     assert_eq!(client.get(Item::SpotAction).await.unwrap_err().reason(), "server_error");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refresh_that_is_given_up_half_way_keeps_the_old_token_too() {
+    let world = World::new().await;
+    let client = world.client();
+    client.get(Item::SpotAction).await.unwrap();
+    sleep(Duration::from_secs(17_300)).await;
+    world.sim.fault(put(FaultKind::Silence));
+    assert!(timeout(Duration::from_millis(500), client.get(Item::SpotAction)).await.is_err());
+    let started = Instant::now();
+    client.get(Item::SpotAction).await.unwrap();
+    assert!(started.elapsed() < Duration::from_millis(50), "{:?}", started.elapsed());
+}
+
+#[rstest]
+#[case::spot(Item::SpotAction, 2000)]
+#[case::identity(Item::IdentityDocument, 2000)]
+#[case::rebalance(Item::Rebalance, 1500)]
+#[case::scheduled(Item::ScheduledEvents, 1500)]
+#[case::history(Item::EventHistory, 1500)]
+#[case::asg(Item::TargetLifecycleState, 1500)]
+#[tokio::test(start_paused = true)]
+async fn what_is_less_urgent_than_the_spot_notice_is_waited_for_less(#[case] item: Item, #[case] patience: u64) {
+    let world = World::new().await;
+    let client = world.client();
+    client.get(Item::SpotAction).await.unwrap();
+    for fault in [Fault::new(FaultKind::Silence).path(item.path()), put(FaultKind::Silence)] {
+        world.sim.clear_faults();
+        world.sim.forget_tokens();
+        world.sim.fault(fault);
+        let started = Instant::now();
+        assert_eq!(client.get(item).await.unwrap_err().reason(), "timeout");
+        let took = started.elapsed();
+        let expected = Duration::from_millis(patience)..Duration::from_millis(patience + 60);
+        assert!(expected.contains(&took), "{took:?}");
+    }
 }
 
 #[rstest]
@@ -234,7 +271,6 @@ async fn the_identity_comes_from_the_document_and_two_items() {
     assert_eq!(identity.region.as_deref(), Some("eu-west-1"));
     assert_eq!(identity.life_cycle.as_deref(), Some("spot"));
     assert_eq!(world.log(), ["PUT 200", "GET 200", "GET 200", "GET 200"]);
-    assert!(world.value("last_success_timestamp_seconds{endpoint=\"identity\"}") > 0.0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -246,7 +282,7 @@ async fn an_identity_without_document_is_read_item_by_item_and_gaps_stay_gaps() 
     assert_eq!(identity.instance_id.as_deref(), Some("i-0123456789abcdef0"));
     assert_eq!(identity.availability_zone.as_deref(), Some("eu-west-1a"));
     assert_eq!((identity.life_cycle, identity.region, identity.account_id), (None, None, None));
-    assert_eq!(world.count("documents_rejected_total{endpoint=\"identity\",reason=\"malformed\"}"), 1);
+    assert_eq!(world.rejected("malformed"), 1);
     world.sim.set_enabled(false);
     assert_eq!(world.client().identity().await.unwrap_err().reason(), "denied");
 }

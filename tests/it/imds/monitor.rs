@@ -152,7 +152,7 @@ async fn a_notice_from_before_this_boot_is_stale() {
 }
 
 #[rstest]
-#[case::unknown_action(r#"{"action":"evaporate","time":"2026-03-31T16:34:24Z"}"#, "unknown_action", 120)]
+#[case::unknown_action(r#"{"action":"evaporate","time":"2026-03-31T16:34:24Z"}"#, "unknown_word", 120)]
 #[case::no_time(r#"{"action":"terminate"}"#, "no_time", 120)]
 #[case::other_date_form(r#"{"action":"terminate","time":"31 Mar 2026 16:34:24 GMT"}"#, "no_time", 120)]
 #[case::far_future(r#"{"action":"terminate","time":"2036-03-31T16:34:24Z"}"#, "far_future", 120)]
@@ -225,7 +225,7 @@ async fn a_fault_on_the_read_is_silence_and_the_notice_is_read_when_it_is_over(
     world.sim.fault(Fault::new(kind).path(SPOT));
     assert_eq!(levels(&mut monitor, 30 * SECOND).await, []);
     // Cycles of at most 3 s of waiting and 2 s of pause.
-    assert!(world.requests("spot", outcome) >= 6, "{}", world.text());
+    assert!(world.failures(outcome) >= 6, "{}", world.text());
     world.sim.clear_faults();
     let level = timeout(5 * SECOND, monitor.next()).await.unwrap();
     assert_eq!(level.signals.len(), 1);
@@ -270,7 +270,7 @@ async fn a_fault_on_the_token_is_silence_and_the_notice_is_read_when_it_is_over(
     world.announce("terminate", 120);
     world.sim.fault(Fault::new(kind).method("PUT").path(TOKEN));
     assert_eq!(levels(&mut monitor, 30 * SECOND).await, []);
-    assert!(world.requests("token", outcome) >= 6, "{}", world.text());
+    assert!(world.failures(outcome) >= 6, "{}", world.text());
     world.sim.clear_faults();
     assert_eq!(timeout(5 * SECOND, monitor.next()).await.unwrap().signals.len(), 1);
     world.assert_well_behaved();
@@ -329,7 +329,7 @@ async fn after_power_off_there_is_silence() {
     assert!(!levels(&mut monitor, 2 * SECOND).await.is_empty());
     world.sim.power_off();
     assert_eq!(levels(&mut monitor, 20 * SECOND).await, []);
-    assert!(world.requests("spot", "connection") >= 8);
+    assert!(world.failures("connection") >= 8);
 }
 
 #[tokio::test(start_paused = true)]
