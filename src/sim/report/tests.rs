@@ -128,7 +128,11 @@ fn the_fence_must_be_whole_and_early() {
 fn what_is_not_the_agents_is_left_alone() {
     breaks(|facts| facts.pods[1].told_by_agent = true, &["left alone"]);
     breaks(|facts| _ = facts.events.insert("Fenced".into(), 2), &["published twice"]);
-    breaks(|facts| facts.imds_requests = vec![poll(seconds(1)); 3], &["IMDS is polled"]);
+    breaks(|facts| facts.imds_requests = vec![poll(seconds(1)); 5], &["IMDS is polled"]);
+    let hasty = |facts: &mut Facts| {
+        facts.imds_requests = (0..21).map(|third| poll(Duration::from_millis(333 * third))).collect();
+    };
+    breaks(hasty, &["IMDS is polled"]);
     breaks(|facts| facts.imds_requests[0].is_safe = false, &["IMDS is asked"]);
     breaks(|facts| facts.imds_most_at_once = 2, &["IMDS is asked"]);
 }
@@ -187,4 +191,43 @@ fn pods_that_are_meant_to_go_on_are_no_alarm() {
     assert!(hibernation.contains("the pods are left running") && !hibernation.contains("CUT OFF"), "{hibernation}");
     let drain = Report::judge(&parse("action = \"stop\""), &facts).text(false);
     assert!(drain.contains("not met, 1 pods were cut off by the power") && drain.contains("CUT OFF"), "{drain}");
+}
+
+#[test]
+fn what_a_file_says_of_pods_and_metrics_is_judged() {
+    let mut facts = good();
+    facts.agent.metrics = BTreeMap::from([("a_total".to_owned(), 2.0)]);
+    assert_eq!(failed("told = { web = [3, 5] }\nuntouched = [\"ds\"]\nmetrics = { a_total = 2 }", &facts), [""; 0]);
+    assert_eq!(failed("told = { web = [4.5, 5] }", &facts).len(), 1);
+    assert_eq!(failed("told = { web = [1, 3.5] }", &facts).len(), 1);
+    assert_eq!(failed("told = { ds = [0, 9] }", &facts).len(), 1, "a pod that was never told");
+    assert_eq!(failed("untouched = [\"web\"]", &facts).len(), 1);
+    assert_eq!(failed("metrics = { a_total = 3 }", &facts).len(), 1);
+    assert_eq!(failed("metrics = { b_total = 0 }", &facts).len(), 1, "a series that is not there");
+    assert_eq!(failed("notices = { spot-interruption = 1, asg-termination = 1 }", &facts).len(), 1);
+}
+
+#[test]
+fn every_look_at_the_node_is_judged_as_the_node_was_then() {
+    let mut facts = good();
+    let expected = NodeExpect { cordoned: Some(false), ..NodeExpect::default() };
+    let found = NodeFacts { cordoned: true, ..NodeFacts::default() };
+    facts.looks = vec![LookFact { at: seconds(7), expected, found }];
+    assert_eq!(failed("", &facts), ["at 7 s the node is not cordoned"]);
+    facts.looks[0].found.cordoned = false;
+    assert_eq!(failed("", &facts), [""; 0]);
+}
+
+#[test]
+fn announcements_are_counted_by_kind() {
+    let text = "title = \"t\"\n[[events]]\nat = 1\nrebalance = { ago = 0 }\n[[events]]\nat = 2\n\
+                scheduled = { id = \"a\", code = \"system-reboot\", in = 60 }\n[[events]]\nat = 3\n\
+                scheduled = { id = \"a\", in = 90 }\n";
+    let scenario = Scenario::parse("try.toml", text).unwrap();
+    let notices = |scheduled| BTreeMap::from([(Kind::RebalanceRecommendation, 1), (Kind::ScheduledEvent, scheduled)]);
+    for (scheduled, passed) in [(1, true), (0, false), (2, false)] {
+        let agent = AgentFacts { lives: 1, notices: notices(scheduled), ..AgentFacts::default() };
+        let report = Report::judge(&scenario, &Facts { agent, ..Facts::default() });
+        assert_eq!(report.passed, passed, "{}", report.text(false));
+    }
 }

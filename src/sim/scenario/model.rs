@@ -7,6 +7,9 @@ use super::parse;
 use crate::config::{MarkStyle, OnBlockedEviction, PriorityShare, Response};
 use crate::signal::Action;
 
+/// The Cluster Autoscaler's annotation by which a pod of a DaemonSet is evicted like others.
+const ENABLE_DAEMON_SET_EVICTION: &str = "cluster-autoscaler.kubernetes.io/enable-ds-eviction";
+
 /// The spot instance action.
 #[derive(Clone, Debug, PartialEq, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -14,6 +17,9 @@ pub struct Notice {
     /// What happens to the instance.
     #[serde(default = "defaults::action")]
     pub action: Action,
+    /// The word that IMDS has for the action, if it is another one.
+    #[serde(default)]
+    pub word: Option<String>,
     /// When IMDS begins to tell.
     #[serde(default = "defaults::notice_at", deserialize_with = "parse::seconds")]
     pub at: Duration,
@@ -167,7 +173,12 @@ impl PodGroup {
 
     /// Whether a drain has to end these pods.
     pub fn is_drained(&self) -> bool {
-        !matches!(self.owner, Owner::DaemonSet | Owner::Node) && self.phase == Phase::Running
+        let stays = match self.owner {
+            Owner::DaemonSet => self.annotations.get(ENABLE_DAEMON_SET_EVICTION).is_none_or(|wish| wish != "true"),
+            Owner::Node => true,
+            Owner::ReplicaSet | Owner::StatefulSet | Owner::Job | Owner::Nothing => false,
+        };
+        !stays && self.phase == Phase::Running
     }
 }
 

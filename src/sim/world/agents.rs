@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::interruption::record::Status;
 use crate::k8s::client;
 use crate::metrics::Metrics;
+use crate::sim::objects::NodeSpec;
 use crate::sim::scenario::{AgentDoes, AgentSpec, Scenario};
 
 /// One process of the agent.
@@ -53,6 +54,7 @@ impl Agents {
     ) -> Self {
         let mut config = configured(&scenario.agent, Config::for_node(node));
         config.imds.endpoint = format!("http://{}", at.imds);
+        config.boot_id = Some(NodeSpec::new(node).boot_id());
         let clock = ahead(clock, scenario.node.clock_ahead);
         Self {
             config,
@@ -73,8 +75,9 @@ impl Agents {
     }
 
     /// The kernel has booted: what agents find from now on in `/proc`.
-    pub(super) fn booted(&mut self) {
+    pub(super) fn booted(&mut self, boot_id: String) {
         self.config.booted_at = Some(self.clock.now().wall);
+        self.config.boot_id = Some(boot_id);
     }
 
     /// Starts as many processes as there are to be, if there is to be an agent at all.

@@ -68,10 +68,11 @@ impl Maintenance {
 /// Tells IMDS of the notice; returns the announced time.
 pub(super) fn spot(imds: &SimImds, notice: &Notice, now: Now) -> Timestamp {
     let announced = whole_second_after(now, notice.lead);
+    let word = notice.word.as_deref().unwrap_or(notice.action.as_str());
     if notice.slides {
-        imds.set_sliding_spot_action(notice.action.as_str(), notice.lead);
+        imds.set_sliding_spot_action(word, notice.lead);
     } else {
-        imds.set_spot_action(notice.action.as_str(), announced);
+        imds.set_spot_action(word, announced);
     }
     announced
 }

@@ -83,8 +83,9 @@ pub(super) struct Observer {
     imds_silent: bool,
     /// What the agent was last told, by path; what flaps and comes again is no news.
     imds_told: BTreeMap<String, Box<str>>,
-    calls_seen: usize,
-    calls_open: BTreeSet<usize>,
+    calls_seen: u64,
+    /// Not answered yet when they were looked at.
+    calls_open: BTreeSet<u64>,
     /// Refusals are repeated for as long as a budget stands; the first of each is enough.
     refusals: BTreeSet<(String, Option<String>)>,
     pods: BTreeMap<String, PodFate>,
@@ -101,7 +102,7 @@ impl Observer {
         let mut raw = std::mem::take(&mut self.held);
         raw.append(&mut world.notes.lock().raw);
         self.imds(&world.imds.requests_after(self.imds_seen), &mut raw);
-        self.api(&world.gateway.requests(), &mut raw);
+        self.api(&world.gateway.requests_after(self.calls_seen, &self.calls_open), &mut raw);
         self.kubelet(world.kubelet.fates(), run.powered_off.map(|off| off.instant), &mut raw);
         // Of what happens in the same instant of virtual time, causes come first.
         raw.sort_by_key(|raw| (raw.at, raw.rank()));
@@ -139,13 +140,12 @@ impl Observer {
         self.imds_seen += requests.len();
     }
 
-    fn api(&mut self, requests: &[LoggedRequest], raw: &mut Vec<Raw>) {
-        self.calls_open.extend(self.calls_seen..requests.len());
-        self.calls_seen = requests.len();
-        for index in std::mem::take(&mut self.calls_open) {
-            let Some(request) = requests.get(index) else { continue };
+    fn api(&mut self, requests: &[(u64, LoggedRequest)], raw: &mut Vec<Raw>) {
+        self.calls_open.clear();
+        for (number, request) in requests {
+            self.calls_seen = self.calls_seen.max(number + 1);
             let Some(at) = request.answered_at.or(request.done_at) else {
-                self.calls_open.insert(index);
+                self.calls_open.insert(*number);
                 continue;
             };
             let Some((what, pod)) = self.describe(request) else { continue };

@@ -21,8 +21,8 @@ pub(super) fn down(world: &mut World, now: Now) {
 /// the node. The agent is a pod like others and comes a moment later.
 pub(super) fn up(world: &mut World) {
     world.boots += 1;
-    world.agents.booted();
     let boot_id = NodeSpec { boot: world.boots, ..NodeSpec::new(&world.node) }.boot_id();
+    world.agents.booted(boot_id.clone());
     let nodes: Api<Node> = Api::all(world.backend.client.clone());
     let kubelet =
         Kubelet::new(world.backend.client.clone(), world.node.as_str(), world.clock, world.kubelet_spec.clone())
