@@ -10,6 +10,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::fence::{self, Goal, Part};
+use super::ledger::Ledger;
 use super::record::Record;
 use super::state::{Marks, State};
 use super::{Effect, PatchAnswer};
@@ -54,15 +55,7 @@ struct Reached {
 pub struct Fencing {
     goal: Goal,
     boot_id: Option<String>,
-    /// What of the node's marks is ours, as far as the API server acknowledged it.
-    ours: Marks,
-    /// Those of ours that the watch has shown on the node.
-    confirmed: Marks,
-    /// Annotations whose marks this process knows of. Any other one tells of marks that are ours all the same: set by a
-    /// patch whose answer was lost, or by another copy of the agent.
-    known: Vec<String>,
-    /// Marks of a patch without an annotation whose answer never came, and that may have been applied.
-    unknown: Option<Marks>,
+    ledger: Ledger,
     in_flight: Option<InFlight>,
     /// After a refusal the parts go one by one, so that only what is refused is left out.
     one_by_one: bool,
@@ -88,10 +81,7 @@ impl Default for Fencing {
         Self {
             goal: Goal::nothing(),
             boot_id: None,
-            ours: Marks::default(),
-            confirmed: Marks::default(),
-            known: Vec::new(),
-            unknown: None,
+            ledger: Ledger::default(),
             in_flight: None,
             one_by_one: false,
             recorded: false,
@@ -125,10 +115,7 @@ impl Fencing {
         *self = Self {
             goal,
             boot_id: boot_id.cloned(),
-            ours: std::mem::take(&mut self.ours),
-            confirmed: std::mem::take(&mut self.confirmed),
-            known: std::mem::take(&mut self.known),
-            unknown: self.unknown.take(),
+            ledger: std::mem::take(&mut self.ledger),
             in_flight: self.in_flight.take(),
             // The annotation must not go on claiming what was taken away while no agent looked.
             done: reached.as_ref().is_some_and(|reached| reached.lost.is_empty()),
@@ -139,11 +126,8 @@ impl Fencing {
 
     /// Takes over what an agent before this one had recorded on `node`. `same_boot`: it was about this life of the node.
     pub fn resume(&mut self, state: &State, node: &NodeView, same_boot: bool) {
-        let present = fence::present(node, &state.marks);
-        let lost = state.marks.clone().without(&present).parts();
-        self.ours = std::mem::take(&mut self.ours).with(&present);
+        let lost = self.ledger.take_over(state, node);
         let ids = state.announcements.iter().map(|entry| entry.id.clone()).collect();
-        self.known.extend(fence::state_text(node).map(str::to_owned));
         self.goal.episode.clone_from(&state.episode);
         self.boot_id.clone_from(&state.boot_id);
         self.reached = (same_boot && state.complete).then_some(Reached { response: state.response, ids, lost });
@@ -189,13 +173,11 @@ impl Fencing {
 
     /// Takes a look at the Node as the watch shows it.
     pub fn seen(&mut self, node: &NodeView) {
-        let present = fence::present(node, &self.ours);
-        let lost = self.confirmed.clone().without(&present);
-        self.confirmed = present;
+        let lost = self.ledger.seen(node);
         if lost.is_empty() || !self.done {
             return;
         }
-        self.ours = std::mem::take(&mut self.ours).without(&lost);
+        self.ledger.give_up(&lost);
         self.yielded.extend(lost.parts());
         // The annotation must not go on claiming them.
         self.done = self.goal.is_nothing();
@@ -212,7 +194,7 @@ impl Fencing {
             return None;
         }
         self.retry_at = None;
-        self.learn(node);
+        self.ledger.learn(node);
         let patch = if self.one_by_one { self.next_part(node) } else { self.whole(node) };
         let Some((parts, ops, ours, text)) = patch else {
             self.finish(node, now);
@@ -222,19 +204,6 @@ impl Fencing {
         self.in_flight = Some(InFlight { parts, before: node.clone(), ours, text });
         let timeout = (TIMEOUT * 2_u32.pow(self.failures.min(8))).min(LONGEST_TIMEOUT);
         Some(Effect::PatchNode { ops: ops.into(), timeout })
-    }
-
-    /// What the Node tells about what is ours.
-    fn learn(&mut self, node: &NodeView) {
-        let text = fence::state_text(node);
-        if let Some(unknown) = &self.unknown {
-            self.ours = std::mem::take(&mut self.ours).with(&fence::present(node, unknown));
-        }
-        let news = text.filter(|text| !self.known.iter().any(|known| known == text));
-        if let Some(state) = news.and_then(|text| State::parse(text).ok()) {
-            self.ours = std::mem::take(&mut self.ours).with(&fence::present(node, &state.marks));
-        }
-        self.known.extend(news.map(str::to_owned));
     }
 
     /// Parts that are not to be touched.
@@ -257,7 +226,7 @@ impl Fencing {
 
     /// What has to change for each part, and what is ours in the end.
     fn changes(&self, node: &NodeView) -> (Vec<(Part, Vec<Value>)>, Marks) {
-        let mut ours = self.ours.clone();
+        let mut ours = self.ledger.ours().clone();
         let wanted = Part::MARKS.into_iter().filter(|part| !self.is_out(*part));
         let changes = wanted.map(|part| (part, fence::mark_ops(part, node, &self.goal, &mut ours)));
         (changes.collect::<Vec<_>>().into_iter().filter(|(_, ops)| !ops.is_empty()).collect(), ours)
@@ -276,14 +245,14 @@ impl Fencing {
             return Some((vec![Part::State], ops, ours, text));
         };
         if !self.recorded
-            && let Some((ops, text)) = self.record(node, &self.ours, false)
+            && let Some((ops, text)) = self.record(node, self.ledger.ours(), false)
         {
             if !ops.is_empty() {
-                return Some((vec![Part::State], ops, self.ours.clone(), text));
+                return Some((vec![Part::State], ops, self.ledger.ours().clone(), text));
             }
             self.recorded = true;
         }
-        let mut ours = self.ours.clone();
+        let mut ours = self.ledger.ours().clone();
         drop(fence::mark_ops(part, node, &self.goal, &mut ours));
         let (record, text) = self.record(node, &ours, false).unwrap_or_default();
         let parts = if record.is_empty() { vec![part] } else { vec![Part::State, part] };
@@ -304,7 +273,7 @@ impl Fencing {
             return;
         }
         let (_, ours) = self.changes(node);
-        self.ours = ours;
+        self.ledger.settled(ours, None);
         self.done = true;
     }
 
@@ -313,12 +282,9 @@ impl Fencing {
         let Some(sent) = self.in_flight.take() else { return (None, None) };
         match answer {
             PatchAnswer::Applied(node) => {
-                self.unknown = None;
-                self.known.extend(sent.text.clone());
                 self.recorded |= self.one_by_one && sent.parts.contains(&Part::State);
                 self.note_left(&sent, &node);
-                self.ours = sent.ours;
-                self.confirmed = Marks::default();
+                self.ledger.settled(sent.ours, sent.text.as_deref());
                 (Some(node), None)
             }
             PatchAnswer::DryRun => {
@@ -338,9 +304,7 @@ impl Fencing {
                 (None, self.failed(format!("{status} {message}"), true, now))
             }
             PatchAnswer::Failed(reason) => {
-                // If the annotation says this, it may be by this patch, also if one before it said the same.
-                self.known.retain(|known| Some(known) != sent.text.as_ref());
-                self.unknown = sent.text.is_none().then_some(sent.ours);
+                self.ledger.unanswered(sent.ours, sent.text.as_deref());
                 (None, self.failed(reason, true, now))
             }
         }
@@ -351,7 +315,7 @@ impl Fencing {
         if !self.goal.is_nothing() {
             return;
         }
-        let still = fence::present(node, &self.ours.clone().without(&sent.ours));
+        let still = fence::present(node, &self.ledger.ours().clone().without(&sent.ours));
         self.left.extend(still.parts().into_iter().map(Part::as_str));
     }
 
