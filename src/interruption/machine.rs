@@ -152,7 +152,7 @@ impl Machine {
         let finish = self.drain.as_ref().and_then(Drain::finish);
         Status {
             pending,
-            deadline: self.announcements.drain_deadline(&self.config, now).flatten(),
+            deadline: self.announcements.drain_deadline(&self.config, now),
             fenced: self.fencing.is_set(),
             forecast: self.forecast.clone(),
             node_seen: self.node.is_some(),
@@ -204,7 +204,7 @@ impl Machine {
             deadline: one.signal.deadline,
             detail: one.signal.detail.clone(),
         }));
-        effects.push(Effect::Publish(self.announce(one)));
+        effects.push(Effect::Publish(notes::announce(one)));
         // Its budgets are asked about while there is time to act on the answer.
         self.preflight = None;
     }
@@ -213,7 +213,7 @@ impl Machine {
         let Some(one) = self.announcements.get(id) else { return };
         let Some(deadline) = one.signal.deadline else { return };
         effects.push(Effect::Record(Record::Rescheduled { kind: one.signal.kind, deadline }));
-        let NodeEvent { key, reason, note, warning } = self.announce(one);
+        let NodeEvent { key, reason, note, warning } = notes::announce(one);
         let key = format!("{key}/{}", deadline.wall);
         effects.push(Effect::Publish(NodeEvent { key, reason, note: format!("rescheduled: {note}"), warning }));
     }
@@ -261,7 +261,7 @@ impl Machine {
             let (kind, deadline) = (one.signal.kind, one.signal.deadline);
             effects.push(Effect::Record(Record::Resumed { kind, deadline }));
             if one.retold {
-                effects.push(Effect::Publish(self.announce(&one)));
+                effects.push(Effect::Publish(notes::announce(&one)));
             }
             self.platform_awaited = Some(now.instant + PLATFORM_PATIENCE);
         }
@@ -301,12 +301,15 @@ impl Machine {
         for kind in self.announcements.expire(now.instant) {
             self.over(kind, "it expired without an interruption", &last, effects);
         }
-        let deadline = self.announcements.drain_deadline(&self.config, now.instant);
-        if deadline.is_none() {
+        let draining = self.announcements.is_draining(&self.config, now.instant);
+        if !draining {
             self.call_off(now, effects);
         }
         self.advance_marks(now, effects);
-        self.advance_drain(deadline, now, effects);
+        if draining {
+            self.drain_by(self.announcements.drain_deadline(&self.config, now.instant), now, effects);
+        }
+        self.advance_drain(now, effects);
         self.advance_preflight(now, effects);
     }
 
@@ -389,10 +392,7 @@ impl Machine {
         effects.push(Effect::Record(Record::Restored { left }));
     }
 
-    fn advance_drain(&mut self, deadline: Option<Option<Deadline>>, now: Now, effects: &mut Vec<Effect>) {
-        if let Some(deadline) = deadline {
-            self.drain_by(deadline, now, effects);
-        }
+    fn advance_drain(&mut self, now: Now, effects: &mut Vec<Effect>) {
         if let Some(drain) = &mut self.drain {
             effects.extend(drain.step(now));
         }
@@ -456,8 +456,9 @@ impl Machine {
 
     /// Asks about the budgets while something is coming that does not clear the node yet.
     fn advance_preflight(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        let draining = self.drain.is_some() || self.announcements.drain_deadline(&self.config, now.instant).is_some();
-        if self.announcements.is_empty() || draining || self.config.dry_run {
+        let draining = self.drain.is_some() || self.announcements.is_draining(&self.config, now.instant);
+        let ever_drains = Kind::ALL.iter().any(|kind| self.config.response(*kind) >= Response::Drain);
+        if self.announcements.is_empty() || draining || !ever_drains || self.config.dry_run {
             self.preflight = None;
             return;
         }
@@ -476,13 +477,6 @@ impl Machine {
         let blocked = self.preflight.as_ref().map_or(&nobody, Preflight::blocked);
         let policy = Policy::from(&*self.config);
         self.forecast = Some(Arc::new(Forecast::of(pods.values(), &policy, forecast::NOTICE, now, blocked)));
-    }
-
-    fn announce(&self, one: &Announcement) -> NodeEvent {
-        let key = notes::key(one.signal.kind, &one.signal.id, one.first_seen);
-        let reason = one.signal.kind.event_reason();
-        let warning = one.signal.kind != Kind::RebalanceRecommendation;
-        NodeEvent { key: format!("{key}/{reason}"), reason, note: notes::announcement(&one.signal), warning }
     }
 
     fn event(&self, now: Instant, reason: &'static str, note: String, warning: bool) -> NodeEvent {

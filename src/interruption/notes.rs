@@ -2,6 +2,8 @@
 
 use jiff::Timestamp;
 
+use super::NodeEvent;
+use super::announcement::Announcement;
 use crate::signal::{Kind, Signal};
 
 /// What makes the Events of one announcement different from those of any other, in every agent that ever sees it. A
@@ -13,8 +15,16 @@ pub(super) fn key(kind: Kind, id: &str, first_seen: Timestamp) -> String {
     }
 }
 
+/// The Event that tells of an announcement.
+pub(super) fn announce(one: &Announcement) -> NodeEvent {
+    let Signal { kind, id, .. } = &one.signal;
+    let reason = kind.event_reason();
+    let key = format!("{}/{reason}", key(*kind, id, one.first_seen));
+    NodeEvent { key, reason, note: announcement(&one.signal), warning: *kind != Kind::RebalanceRecommendation }
+}
+
 /// What is coming.
-pub(super) fn announcement(signal: &Signal) -> String {
+fn announcement(signal: &Signal) -> String {
     let when = signal.deadline.map_or_else(String::new, |deadline| format!(" at {}", deadline.wall));
     let what = signal.action.phrase();
     let detail = signal.detail.as_ref().map_or_else(String::new, |detail| format!(" ({detail})"));

@@ -157,6 +157,21 @@ async fn a_scheduled_event_is_timed_to_its_not_before_and_follows_it() {
 }
 
 #[tokio::test]
+async fn an_event_whose_time_cannot_be_read_asks_pods_away_and_no_more() {
+    let mut world = world();
+    world.add_pod(pod("web", 30), stops_after(2));
+    world.boot();
+    let event = scheduled("e", Action::Stop, world.start, secs(DAY));
+    world.announce(Kind::ScheduledEvent, vec![crate::signal::Signal { deadline: None, ..event.clone() }]);
+    poll_until(&mut world, HOUR, 60);
+    assert_eq!(taints(&world.node), ["spotwarden/interruption=scheduled-event:PreferNoSchedule"]);
+    assert!(world.evictions().is_empty());
+    world.announce(Kind::ScheduledEvent, vec![event]);
+    poll_until(&mut world, DAY, 60);
+    assert_eq!(world.outcome("web"), "graceful");
+}
+
+#[tokio::test]
 async fn an_event_that_is_moved_away_in_its_last_minutes_calls_the_drain_off() {
     let mut world = world();
     world.add_pod(pod("stuck", 30), blocked(2, 100_000));
