@@ -338,8 +338,8 @@ impl Fencing {
                 (None, self.failed(format!("{status} {message}"), true, now))
             }
             PatchAnswer::Failed(reason) => {
-                // Whatever the annotation says next may be of this patch.
-                self.known.clear();
+                // If the annotation says this, it may be by this patch, also if one before it said the same.
+                self.known.retain(|known| Some(known) != sent.text.as_ref());
                 self.unknown = sent.text.is_none().then_some(sent.ours);
                 (None, self.failed(reason, true, now))
             }

@@ -130,6 +130,18 @@ async fn what_was_taken_away_and_set_again_by_others_is_theirs() {
     }
 }
 
+#[tokio::test]
+async fn what_was_taken_away_and_set_again_while_the_api_server_was_away_is_theirs() {
+    let mut world = fenced();
+    world.api_down_until = secs(30);
+    world.foreign(|node| node.unschedulable = None);
+    world.foreign(cordon);
+    world.run_until(secs(40));
+    world.withdraw(Kind::AsgTermination);
+    world.run_until(secs(50));
+    assert_eq!((world.node.unschedulable, &world.node.taints), (Some(true), &None));
+}
+
 #[rstest]
 #[case("karpenter.sh/disrupted")]
 #[case("ToBeDeletedByClusterAutoscaler")]
