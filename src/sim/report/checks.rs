@@ -202,8 +202,9 @@ impl Checker<'_> {
             scheduled,
             scheduled,
         ];
-        let polls = |interval: &Duration| PACE_SPAN.div_duration_f64(interval.mul_f64(0.9)) as usize + 1;
-        intervals.iter().map(polls).sum::<usize>().max(POLLS_IN_SPAN)
+        let polls = |interval: &Duration| PACE_SPAN.as_millis() / (interval.as_millis() * 9 / 10).max(1) + 1;
+        let polls: u128 = intervals.iter().map(polls).sum();
+        usize::try_from(polls).unwrap_or(usize::MAX).max(POLLS_IN_SPAN)
     }
 
     fn imds_manners(&self) -> Check {
