@@ -6,12 +6,12 @@ use super::NodeEvent;
 use super::announcement::Announcement;
 use crate::signal::{Kind, Signal};
 
-/// What makes the Events of one announcement different from those of any other, in every agent that ever sees it. A
-/// lifecycle state may come back under the same id, so there the time counts too.
+/// What makes the Events of one announcement different from those of any other, in every agent that ever sees it. What may
+/// be withdrawn may come back under the same id, so there the time counts too.
 pub(super) fn key(kind: Kind, id: &str, first_seen: Timestamp) -> String {
     match kind {
-        Kind::AsgTermination => format!("{id}/{}", first_seen.as_second()),
-        Kind::SpotInterruption | Kind::RebalanceRecommendation | Kind::ScheduledEvent => id.to_owned(),
+        Kind::ScheduledEvent | Kind::AsgTermination => format!("{id}/{}", first_seen.as_second()),
+        Kind::SpotInterruption | Kind::RebalanceRecommendation => id.to_owned(),
     }
 }
 
