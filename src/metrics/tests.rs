@@ -10,6 +10,8 @@ use crate::config::Response;
 use crate::drain::forecast::{Forecast, PodForecast, Verdict};
 use crate::drain::outcome::Outcome;
 use crate::drain::pod::PodRef;
+use crate::imds::documents::Oddity;
+use crate::imds::{Endpoint, Failure, Outcome as Read};
 use crate::interruption::record::{Pending, PodStatus};
 use crate::signal::{Action, Deadline, Kind};
 
@@ -106,7 +108,8 @@ fn outline(text: &str) -> String {
     outline
 }
 
-/// Metrics in a state in which every optional sample is shown.
+/// Metrics in a state in which every optional sample is shown, after one of everything that is counted by a closed set of
+/// words. Calls to the API server are left out: which of them an agent makes depends on its cluster.
 fn fullest() -> Metrics {
     let (status, metrics) = metrics();
     status.send_replace(drained());
@@ -114,6 +117,21 @@ fn fullest() -> Metrics {
     metrics.record(&Record::Preflight { asked: 1, blocked: Vec::new() });
     metrics.record(&FENCED);
     metrics.record(&DRAINED);
+    for kind in Kind::ALL {
+        metrics.record(&Record::NoticeSeen { kind, action: Action::Terminate, deadline: None, detail: None });
+    }
+    for outcome in Outcome::ALL {
+        metrics.record(&Record::PodEnded { pod: pod("a"), outcome, wanted: Duration::ZERO, granted: None });
+    }
+    for endpoint in Endpoint::ALL {
+        metrics.imds.request(endpoint, Read::Ok);
+        for failure in Failure::ALL {
+            metrics.imds.request(endpoint, Read::Failed(failure));
+        }
+    }
+    for oddity in Oddity::ALL {
+        metrics.imds.rejected(oddity);
+    }
     metrics
 }
 
