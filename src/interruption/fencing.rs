@@ -64,8 +64,6 @@ pub struct Fencing {
     refused: Vec<Part>,
     /// Parts that somebody took away while they stood.
     yielded: Vec<Part>,
-    /// Marks of ours that stayed because another actor wants them too.
-    left: Vec<&'static str>,
     /// What an agent before this one had reached for which announcements.
     reached: Option<Reached>,
     failures: u32,
@@ -73,6 +71,8 @@ pub struct Fencing {
     retry_at: Option<Instant>,
     last_failure: Option<String>,
     sent: bool,
+    /// The fence stood already when this goal came.
+    stands: bool,
     done: bool,
 }
 
@@ -87,13 +87,13 @@ impl Default for Fencing {
             recorded: false,
             refused: Vec::new(),
             yielded: Vec::new(),
-            left: Vec::new(),
             reached: None,
             failures: 0,
             quick_retries: 0,
             retry_at: None,
             last_failure: None,
             sent: false,
+            stands: false,
             done: true,
         }
     }
@@ -109,6 +109,7 @@ impl Fencing {
             // What is left to take away goes by the name under which it was set.
             goal.episode = self.goal.episode.take();
         }
+        let stands = self.is_set() && goal.is_hard();
         let ids = || goal.announcements.iter().map(|entry| &entry.id);
         let reached = self.reached.take();
         let reached = reached.filter(|reached| reached.response == goal.response && reached.ids.iter().eq(ids()));
@@ -117,6 +118,7 @@ impl Fencing {
             boot_id: boot_id.cloned(),
             ledger: std::mem::take(&mut self.ledger),
             in_flight: self.in_flight.take(),
+            stands,
             // The annotation must not go on claiming what was taken away while no agent looked.
             done: reached.as_ref().is_some_and(|reached| reached.lost.is_empty()),
             yielded: reached.map(|reached| reached.lost).unwrap_or_default(),
@@ -140,10 +142,12 @@ impl Fencing {
         self.done
     }
 
-    /// The scheduler keeps off, as opposed to a response that asks for no fence and to one that was refused.
+    /// The scheduler keeps off, as opposed to a response that asks for no fence and to one that was refused. A fence that
+    /// stands goes on to do so while its words change.
     pub fn is_set(&self) -> bool {
         let holds = |part: &Part| !self.refused.contains(part);
-        self.done && self.goal.is_hard() && [Part::Taints, Part::Unschedulable].iter().any(holds)
+        let set = self.done && [Part::Taints, Part::Unschedulable].iter().any(holds);
+        self.goal.is_hard() && (set || self.stands)
     }
 
     /// A patch was sent for this goal; marks that were found in place have been reported before.
@@ -159,11 +163,6 @@ impl Fencing {
     /// The parts that the API server refused.
     pub fn refused(&self) -> Vec<&'static str> {
         self.refused.iter().map(|part| part.as_str()).collect()
-    }
-
-    /// Marks that stayed on the way back, because another actor wants them too.
-    pub fn left(&self) -> &[&'static str] {
-        &self.left
     }
 
     /// When to try again, if nothing else happens.
@@ -283,7 +282,6 @@ impl Fencing {
         match answer {
             PatchAnswer::Applied(node) => {
                 self.recorded |= self.one_by_one && sent.parts.contains(&Part::State);
-                self.note_left(&sent, &node);
                 self.ledger.settled(sent.ours, sent.text.as_deref());
                 (Some(node), None)
             }
@@ -308,15 +306,6 @@ impl Fencing {
                 (None, self.failed(reason, true, now))
             }
         }
-    }
-
-    /// Marks of ours that an applied restore left where they are.
-    fn note_left(&mut self, sent: &InFlight, node: &NodeView) {
-        if !self.goal.is_nothing() {
-            return;
-        }
-        let still = fence::present(node, &self.ledger.ours().clone().without(&sent.ours));
-        self.left.extend(still.parts().into_iter().map(Part::as_str));
     }
 
     /// A refusal: of the guards, if they moved, else of the parts themselves. Whether it calls for a pause.

@@ -121,7 +121,7 @@ impl DrainMetrics {
             | Record::Resumed { .. }
             | Record::Rescheduled { .. }
             | Record::Over { .. }
-            | Record::Restored { .. }
+            | Record::Restored
             | Record::RestoreFailed { .. }
             | Record::StateUnreadable { .. }
             | Record::Fenced { .. }

@@ -3,9 +3,9 @@
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::occasional::OccasionalHistogram;
 use crate::interruption::record::Record;
 use crate::signal::Kind;
 
@@ -22,7 +22,7 @@ struct KindLabel {
 #[derive(Debug)]
 pub struct InterruptionMetrics {
     notices: Family<KindLabel, Counter>,
-    notice_to_fence: OccasionalHistogram,
+    notice_to_fence: Histogram,
     fence_failures: Counter,
     fence_parts_refused: Counter,
     restores: Counter,
@@ -34,7 +34,7 @@ impl InterruptionMetrics {
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self {
             notices: Family::default(),
-            notice_to_fence: OccasionalHistogram::new(FENCE_BUCKETS),
+            notice_to_fence: Histogram::new(FENCE_BUCKETS),
             fence_failures: Counter::default(),
             fence_parts_refused: Counter::default(),
             restores: Counter::default(),
@@ -92,7 +92,7 @@ impl InterruptionMetrics {
             Record::FenceFailed { .. } => {
                 self.fence_failures.inc();
             }
-            Record::Restored { .. } => {
+            Record::Restored => {
                 self.restores.inc();
             }
             Record::StateUnreadable { .. } => {

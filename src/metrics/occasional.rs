@@ -11,11 +11,12 @@ use prometheus_client::metrics::histogram::Histogram;
 ///
 /// Most nodes are interrupted once or never, and a histogram without observations says nothing while each of its buckets
 /// costs a series: on every node, all the time. The budget of an idle node (100 series) is better spent on what changes.
-/// Counters are another matter and are there with 0 from the start: theirs is how an event is noticed.
+/// Counters are another matter and are there with 0 from the start: theirs is how an event is noticed. So is the time from
+/// a notice to its fence, which is what this agent promises.
 ///
 /// The price: the first observation is where the series begins, so `rate()` and `increase()` do not see it. A quantile
 /// over a fleet is taken from the buckets as they are, for instance
-/// `histogram_quantile(0.9, sum by (le) (max_over_time(spotwarden_notice_to_fence_seconds_bucket[7d])))`; each agent
+/// `histogram_quantile(0.9, sum by (le) (max_over_time(spotwarden_drain_duration_seconds_bucket[7d])))`; each agent
 /// counts from its own start, and a node is seldom interrupted twice.
 ///
 /// Clones observe into the same histogram.
