@@ -204,6 +204,15 @@ impl Announcements {
         taken
     }
 
+    /// Another copy of the agent has seen this one before; whether it is in force here.
+    pub fn adopt(&mut self, entry: &Entry) -> Option<Deadline> {
+        let known = self.all.iter_mut().find(|one| one.signal.id == entry.id)?;
+        known.first_seen = known.first_seen.min(entry.first_seen);
+        let deadline = known.signal.deadline;
+        self.all.sort_by(|a, b| order(a).cmp(&order(b)));
+        deadline
+    }
+
     fn insert(&mut self, one: Announcement) {
         let at = self.all.partition_point(|other| order(other) <= order(&one));
         self.all.insert(at, one);

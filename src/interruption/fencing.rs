@@ -170,6 +170,11 @@ impl Fencing {
         self.retry_at.filter(|_| self.in_flight.is_none())
     }
 
+    /// What another copy of the agent has written on `node` and this one does not know of yet.
+    pub fn foreign_record(&self, node: &NodeView) -> Option<State> {
+        self.ledger.foreign_record(node)
+    }
+
     /// Takes a look at the Node as the watch shows it.
     pub fn seen(&mut self, node: &NodeView) {
         let lost = self.ledger.seen(node);

@@ -49,18 +49,22 @@ impl Ledger {
         self.ours = std::mem::take(&mut self.ours).without(marks);
     }
 
+    /// The record on the Node, if this process knows nothing of it yet: another copy of the agent wrote it.
+    pub(super) fn foreign_record(&self, node: &NodeView) -> Option<State> {
+        let text = fence::state_text(node).filter(|text| !self.known.iter().any(|known| known == text))?;
+        State::parse(text).ok()
+    }
+
     /// What the Node tells about what is ours, before a patch is made for it.
     pub(super) fn learn(&mut self, node: &NodeView) {
         if let Some(unanswered) = &self.unanswered {
             let present = fence::present(node, unanswered);
             self.claim(&present);
         }
-        let text = fence::state_text(node);
-        let news = text.filter(|text| !self.known.iter().any(|known| known == text));
-        if let Some(state) = news.and_then(|text| State::parse(text).ok()) {
+        if let Some(state) = self.foreign_record(node) {
             self.claim(&fence::present(node, &state.marks));
+            self.know(fence::state_text(node));
         }
-        self.know(news);
     }
 
     /// A patch was applied, or nothing had to change: these are ours now. `text` is the annotation that it wrote.

@@ -200,6 +200,9 @@ impl Machine {
 
     /// An announcement that is news.
     fn begin(&mut self, id: &str, effects: &mut Vec<Effect>) {
+        if self.is_known_to_a_copy(id, effects) {
+            return;
+        }
         let Some(one) = self.announcements.get(id) else { return };
         effects.push(Effect::Record(Record::NoticeSeen {
             kind: one.signal.kind,
@@ -210,6 +213,17 @@ impl Machine {
         effects.push(Effect::Publish(notes::announce(one)));
         // Its budgets are asked about while there is time to act on the answer.
         self.preflight = None;
+    }
+
+    /// Another copy of the agent on this node was first, has counted it and tells of it. Its names are ours.
+    fn is_known_to_a_copy(&mut self, id: &str, effects: &mut Vec<Effect>) -> bool {
+        let record = self.node.as_ref().and_then(|node| self.fencing.foreign_record(node));
+        let Some(state) = record.filter(|state| state.boot_id == self.boot_id) else { return false };
+        let Some(entry) = state.announcements.iter().find(|entry| entry.id == id) else { return false };
+        let deadline = self.announcements.adopt(entry);
+        self.episode = self.episode.take().or(state.episode);
+        effects.push(Effect::Record(Record::Resumed { kind: entry.kind, deadline }));
+        true
     }
 
     fn moved(&mut self, id: &str, effects: &mut Vec<Effect>) {

@@ -215,6 +215,14 @@ async fn two_copies_of_the_agent_set_and_take_away_one_set_of_marks() {
     second.announce(Kind::AsgTermination, vec![lifecycle("Terminated", Action::Terminate)]);
     assert_eq!(second.node.taints, first.node.taints);
     assert!(state(&second).marks.unschedulable, "what the first one set is ours");
+    let mut third = world();
+    third.boot();
+    third.foreign(|theirs| theirs.clone_from(&first.node));
+    third.run_until(secs(7));
+    third.announce(Kind::AsgTermination, vec![lifecycle("Terminated", Action::Terminate)]);
+    assert_eq!(third.count(|record| matches!(record, Record::NoticeSeen { .. })), 0, "the first one has counted it");
+    let keys = |world: &World| world.events().iter().map(|event| event.key.clone()).collect::<Vec<_>>();
+    assert!(keys(&third).iter().all(|key| keys(&first).contains(key)), "{:?}", keys(&third));
     let node = second.node.clone();
     first.foreign(|theirs| *theirs = node);
     first.withdraw(Kind::AsgTermination);
