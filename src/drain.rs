@@ -11,12 +11,12 @@ pub mod grace;
 pub mod outcome;
 mod plan;
 pub mod pod;
+mod pods;
 #[cfg(test)]
 mod tests;
 mod tracked;
 pub mod wish;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +26,7 @@ use self::eviction::EvictionAnswer;
 use self::outcome::Outcome;
 use self::plan::{Opening, Plan, Terms};
 use self::pod::{PodRef, PodView};
+use self::pods::Pods;
 use self::tracked::{Action, Tracked};
 use crate::clock::Now;
 use crate::config::{Config, OnBlockedEviction, PriorityShare};
@@ -81,8 +82,7 @@ pub struct Finish {
 pub struct Drain {
     plan: Plan,
     started: Instant,
-    /// By names that every copy of the state shares.
-    pods: BTreeMap<Arc<PodRef>, Tracked>,
+    pods: Pods,
     last_end: Instant,
     /// The deadline has passed; nothing is asked for any more.
     expired: bool,
@@ -94,7 +94,7 @@ pub struct Drain {
 impl Drain {
     /// Begins a drain of the pods that are there now.
     pub fn new(policy: Policy, deadline: Option<Deadline>, pods: impl IntoIterator<Item = PodView>, now: Now) -> Self {
-        let pods = pods.into_iter().map(|pod| (Arc::new(pod.id.clone()), Tracked::new(pod, now))).collect();
+        let pods = pods.into_iter().map(|pod| Tracked::new(pod, now)).collect();
         let mut drain = Self {
             plan: Plan::new(policy, now.instant),
             started: now.instant,
@@ -177,7 +177,7 @@ impl Drain {
         } else if !self.expired && !self.cancelled {
             // One that a DaemonSet put up again; evicting it each time would only make it come again.
             pod.daemon_set_eviction = false;
-            self.pods.insert(Arc::new(pod.id.clone()), Tracked::new(pod, now));
+            self.pods.insert(Tracked::new(pod, now));
         }
     }
 
