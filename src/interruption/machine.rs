@@ -57,6 +57,8 @@ pub struct Machine {
     fence_untold: Option<Instant>,
     /// Marks are to be taken away, or were: the announcement after which the Event is named.
     epilogue: Option<String>,
+    /// That the way back waits for another actor was told.
+    wait_told: bool,
     drain: Option<Drain>,
     /// What the drain's Events are named after.
     drain_key: String,
@@ -90,6 +92,7 @@ impl Machine {
             episode: None,
             fence_untold: None,
             epilogue: None,
+            wait_told: false,
             drain: None,
             drain_key: String::new(),
             drain_deadline: None,
@@ -331,6 +334,7 @@ impl Machine {
             }
             self.fencing.aim(goal, self.boot_id.as_ref());
         }
+        self.announce_wait(effects);
         if !self.may_mark() {
             return;
         }
@@ -341,9 +345,24 @@ impl Machine {
         self.announce_marks(now, effects);
     }
 
-    /// Nothing is taken away before every source was heard: after a restart or a reboot silence is no all-clear.
+    /// Nothing is taken away before every source was heard: after a restart or a reboot silence is no all-clear. Nor while
+    /// another actor takes the node away, who may still give it up.
     fn may_mark(&self) -> bool {
-        !self.announcements.is_empty() || self.unheard.is_empty()
+        !self.announcements.is_empty() || (self.unheard.is_empty() && !self.is_taken_over())
+    }
+
+    fn is_taken_over(&self) -> bool {
+        self.node.as_ref().is_some_and(fence::taken_over)
+    }
+
+    /// Told once: whoever finds our marks on a node of which nothing is wrong wants to know why.
+    fn announce_wait(&mut self, effects: &mut Vec<Effect>) {
+        let waits = self.epilogue.is_some() && self.announcements.is_empty() && self.is_taken_over();
+        if waits && !self.wait_told {
+            let reason = "another actor is taking the node away; the marks stay until it gives up".to_owned();
+            effects.push(Effect::Record(Record::RestoreFailed { reason }));
+        }
+        self.wait_told = waits;
     }
 
     fn node_patched(&mut self, answer: PatchAnswer, now: Now, effects: &mut Vec<Effect>) {
@@ -386,10 +405,9 @@ impl Machine {
     fn announce_restored(&mut self, effects: &mut Vec<Effect>) {
         self.fence_untold = None;
         let Some(last) = self.epilogue.take().filter(|_| self.fencing.was_sent()) else { return };
-        let left = self.fencing.left().to_vec();
-        let (key, note) = (format!("{last}/Restored"), notes::restored(&left));
+        let (key, note) = (format!("{last}/Restored"), notes::RESTORED.to_owned());
         effects.push(Effect::Publish(NodeEvent { key, reason: "Restored", note, warning: false }));
-        effects.push(Effect::Record(Record::Restored { left }));
+        effects.push(Effect::Record(Record::Restored));
     }
 
     fn advance_drain(&mut self, now: Now, effects: &mut Vec<Effect>) {

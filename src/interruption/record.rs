@@ -40,10 +40,7 @@ pub enum Record {
         because: &'static str,
     },
     /// What this agent had put on the node was taken away again.
-    Restored {
-        /// Marks that somebody else also wants there, and that stay for this reason.
-        left: Vec<&'static str>,
-    },
+    Restored,
     /// A mark of ours cannot be taken away for now; it is tried again.
     RestoreFailed {
         /// Why.

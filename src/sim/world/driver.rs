@@ -206,16 +206,13 @@ fn enact(world: &mut World, run: &mut Run, agenda: &mut Agenda, step: Step) {
 fn go_down(world: &mut World, run: &mut Run, agenda: &mut Agenda, now: Now, back_after: Option<Duration>) {
     run.down_at.get_or_insert(now);
     reboot::down(world, now);
-    match back_after {
-        Some(after) => {
-            world.notes.add(Actor::World, "the instance goes down", None);
-            agenda.add(now.instant + after, Step::InstanceBack);
-        }
-        None => {
-            world.notes.add(Actor::World, "the power goes", None);
-            world.imds.power_off();
-            run.powered_off = Some(now);
-        }
+    if let Some(after) = back_after {
+        world.notes.add(Actor::World, "the instance goes down", None);
+        agenda.add(now.instant + after, Step::InstanceBack);
+    } else {
+        world.notes.add(Actor::World, "the power goes", None);
+        world.imds.power_off();
+        run.powered_off = Some(now);
     }
 }
 
@@ -302,7 +299,7 @@ fn happen(world: &mut World, run: &mut Run, agenda: &mut Agenda, now: Now, event
             world.notes.add(Actor::World, announce::rebalance(&world.imds, event, now), None);
         }
         What::Scheduled(change) => schedule(world, run, agenda, now, change),
-        What::Lifecycle(word) => world.notes.add(Actor::World, announce::lifecycle(&world.imds, word), None),
+        What::Lifecycle(state) => world.notes.add(Actor::World, announce::lifecycle(&world.imds, state), None),
         What::Raw(document) => {
             world.notes.add(Actor::Imds, announce::raw(&world.imds, document), None);
             if let Some(lasts) = document.lasts {

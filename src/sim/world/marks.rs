@@ -63,12 +63,14 @@ impl Marks {
         }
     }
 
+    /// Of several the one that keeps the scheduler away.
     fn taint_of_the_agent<'a>(&'a self, without: &Self, config: &MarkConfig) -> Option<&'a Value> {
         let is_ours = |taint: &&Value| match config.style {
             MarkStyle::Spotwarden => text(taint, "key") == config.taint_key,
             MarkStyle::NodeTerminationHandler => text(taint, "key").starts_with(NTH_PREFIX),
         };
-        self.taints.iter().filter(is_ours).find(|taint| !without.taints.contains(taint))
+        let ours = || self.taints.iter().filter(is_ours).filter(|taint| !without.taints.contains(taint));
+        ours().find(|taint| text(taint, "effect") == config.taint_effect).or_else(|| ours().next())
     }
 
     fn fence(&self, without: &Self, config: &MarkConfig) -> Vec<FencePart> {
@@ -127,8 +129,9 @@ pub(super) fn change_node(node: &mut Value, does: &ActorDoes) {
             taints.as_array_mut().into_iter().for_each(|taints| taints.push(taint_value(taint)));
         }),
         ActorDoes::Untaint(taint) => with(node, "spec", |spec| {
-            let taints = spec.get_mut("taints").and_then(Value::as_array_mut);
-            taints.into_iter().for_each(|taints| taints.retain(|found| !is_same(found, taint)));
+            if let Some(taints) = spec.get_mut("taints").and_then(Value::as_array_mut) {
+                taints.retain(|found| !is_same(found, taint));
+            }
         }),
         ActorDoes::Label(pair) => set(node, "labels", &pair.key, Some(&pair.value)),
         ActorDoes::Unlabel(key) => set(node, "labels", key, None),

@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::{Run, World};
 use crate::interruption::record::{Pending, Status};
+use crate::signal::Kind;
 use crate::sim::gateway::log::LoggedRequest;
 use crate::sim::imds::ImdsRequest;
 use crate::sim::kubelet::PodFate;
@@ -91,6 +93,10 @@ pub(super) struct Observer {
     pods: BTreeMap<String, PodFate>,
     lives: usize,
     status: Status,
+    /// What the agent before the present one knew of.
+    inherited: Vec<Kind>,
+    /// The fence was told, and is still up as far as anything is coming.
+    fence_told: bool,
     /// Too new to be told: something earlier may still be learnt of.
     held: Vec<Raw>,
 }
@@ -221,35 +227,39 @@ impl Observer {
         let Some(status) = world.agents.status() else { return };
         let tell = |what: String| world.notes.add(Actor::Agent, what, None);
         if std::mem::replace(&mut self.lives, world.agents.lives.len()) != self.lives {
-            self.status = Status::default();
+            let before = std::mem::take(&mut self.status);
+            self.inherited = before.pending.iter().map(|pending| pending.kind).collect();
+            self.fence_told = false;
         }
-        let known = |pending: &Pending| self.status.pending.iter().any(|known| known.kind == pending.kind);
+        let was_known = |pending: &Pending| self.status.pending.iter().find(|known| known.kind == pending.kind);
         let is_coming = |known: &Pending| status.pending.iter().any(|pending| pending.kind == known.kind);
         for over in self.status.pending.iter().filter(|known| !is_coming(known)) {
             tell(format!("sees that it is over: {}", over.kind.as_str()));
         }
-        let moved = |pending: &&Pending| {
-            let before = self.status.pending.iter().find(|known| known.kind == pending.kind);
-            before.is_some_and(|before| wall(before) != wall(pending))
-        };
-        for pending in status.pending.iter().filter(moved) {
-            tell(format!("sees the time moved: {}{}", pending.kind.as_str(), at_time(pending)));
-        }
-        for pending in status.pending.iter().filter(|pending| !known(pending)) {
-            let deadline = at_time(pending);
-            let how = if self.lives > 1 { TAKES_UP } else { KNOWS };
-            tell(format!("{how}: {} ({}){deadline}", pending.kind.as_str(), pending.action.as_str()));
+        for pending in &status.pending {
+            let (kind, time) = (pending.kind.as_str(), at_time(pending));
+            match was_known(pending) {
+                Some(before) if wall(before) != wall(pending) => tell(format!("sees the time moved: {kind}{time}")),
+                Some(_) => {}
+                None => {
+                    let how = if self.inherited.contains(&pending.kind) { TAKES_UP } else { KNOWS };
+                    tell(format!("{how}: {kind} ({}){time}", pending.action.as_str()));
+                }
+            }
         }
         let dry_run = world.agents.config().dry_run;
-        if status.fenced && !self.status.fenced {
-            let words = match (dry_run, self.lives > 1) {
+        if status.fenced && !self.fence_told {
+            self.fence_told = true;
+            let words = match (dry_run, self.inherited.is_empty()) {
                 (true, _) => "would have fenced the node",
-                (false, true) => "sees the node fenced",
-                (false, false) => "has fenced the node",
+                (false, false) => "sees the node fenced",
+                (false, true) => "has fenced the node",
             };
             tell(words.into());
         }
-        if !status.fenced && self.status.fenced {
+        // While another announcement is added to the marks they are not acknowledged for a moment.
+        if self.fence_told && !status.fenced && status.pending.is_empty() {
+            self.fence_told = false;
             tell("has taken the fence down".into());
         }
         if status.drained && !self.status.drained {
@@ -260,12 +270,13 @@ impl Observer {
     }
 }
 
-fn wall(pending: &Pending) -> Option<jiff::Timestamp> {
+fn wall(pending: &Pending) -> Option<Timestamp> {
     pending.deadline.map(|deadline| deadline.wall)
 }
 
 fn at_time(pending: &Pending) -> String {
-    wall(pending).map_or(String::new(), |time| format!(" at {time}"))
+    let whole = |time: Timestamp| Timestamp::from_second(time.as_second()).unwrap_or(time);
+    wall(pending).map_or(String::new(), |time| format!(" at {}", whole(time)))
 }
 
 /// What is new in the text that IMDS has at a path, for people; before it there was `before`.

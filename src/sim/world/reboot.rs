@@ -23,14 +23,14 @@ pub(super) fn up(world: &mut World) {
     world.boots += 1;
     let boot_id = NodeSpec { boot: world.boots, ..NodeSpec::new(&world.node) }.boot_id();
     world.agents.booted(boot_id.clone());
-    let nodes: Api<Node> = Api::all(world.backend.client.clone());
+    let api: Api<Node> = Api::all(world.backend.client.clone());
     let kubelet =
         Kubelet::new(world.backend.client.clone(), world.node.as_str(), world.clock, world.kubelet_spec.clone())
             .after_reboot(world.kubelet.clone());
-    let (name, notes) = (world.node.clone(), world.notes.clone());
+    let (node, notes) = (world.node.clone(), world.notes.clone());
     world.tasks.spawn(async move {
         let status = Patch::Merge(json!({"status": {"nodeInfo": {"bootID": boot_id}}}));
-        if let Err(error) = nodes.patch_status(&name, &PatchParams::default(), &status).await {
+        if let Err(error) = api.patch_status(&node, &PatchParams::default(), &status).await {
             notes.add(Actor::World, format!("the boot id cannot be written: {error}"), None);
         }
         kubelet.run().await;

@@ -254,6 +254,10 @@ impl History {
     }
 
     fn happen(&mut self, happening: &Happening) {
+        if matches!(happening, Happening::Schedule(..) | Happening::Lifecycle(_)) {
+            // Nobody sees what may return twice within one second.
+            self.world.run_until(self.world.at() + secs(1));
+        }
         let now = self.world.now;
         match happening {
             Happening::Notice(lead) => {

@@ -1,6 +1,7 @@
 use super::*;
-use crate::config::OnBlockedEviction;
-use crate::sim::scenario::{ApiEvent, ApiFault, Limit, StopsAfter};
+use crate::config::{MarkStyle, OnBlockedEviction, Response};
+use crate::signal::Kind;
+use crate::sim::scenario::{ApiEvent, ApiFault, KeyValue, Limit, StopsAfter, Window};
 
 fn refusal(text: &str) -> String {
     Scenario::parse("try.toml", text).expect_err("must be refused").to_string()
@@ -101,6 +102,91 @@ fn contradictions_are_refused_with_what_would_be_valid() {
     assert!(refusal("title = \"t\"\n[[pods]]\nname = \"a\"\nstops_after = \"soon\"\n").contains("or \"never\""));
 }
 
+#[test]
+fn announcements_and_settings_keep_every_word() {
+    let text = r#"
+title = "t"
+lasts = 90
+virtual_only = "it is long"
+[notice]
+action = "stop"
+back_after = 20
+slides = true
+word = "evaporate"
+[node]
+clock_ahead = -300
+[agent]
+on_rebalance_recommendation = "drain"
+node_marks = "aws-node-termination-handler"
+shutdown_grace_by_priority = { "1000" = 10, "-5" = 30 }
+copies = 2
+[[pods]]
+name = "web"
+priority = 7
+annotations = { wish = "stay" }
+[[events]]
+at = 1
+scheduled = { id = "a", code = "system-reboot", in = 60, lasts = 30 }
+[[events]]
+at = 2
+scheduled = { id = "a", becomes = "lingering" }
+[[events]]
+at = 3
+instance = { does = "reboot", back_after = 5 }
+[[events]]
+at = 4
+actor = { name = "p", does = "label", label = "a/b=c=d" }
+[[events]]
+at = 5
+look = { taint = "PreferNoSchedule", pending = ["asg-termination"] }
+[expect]
+told = { web = [1, 2.5] }
+notices = { scheduled-event = 1 }
+"#;
+    let scenario = Scenario::parse("t.toml", text).unwrap();
+    assert_eq!((scenario.lasts, scenario.virtual_only.as_deref()), (Some(Duration::from_secs(90)), Some("it is long")));
+    let notice = scenario.notice.unwrap();
+    assert_eq!((notice.back_after, notice.word.as_deref()), (Some(Duration::from_secs(20)), Some("evaporate")));
+    assert!(notice.slides && !notice.fails && scenario.node.clock_ahead == -300);
+    let shares: Vec<_> =
+        scenario.agent.shutdown_grace_by_priority.iter().map(|share| (share.priority, share.seconds)).collect();
+    assert_eq!(shares, [(-5, 30), (1000, 10)], "ascending");
+    assert_eq!(scenario.agent.on_rebalance_recommendation, Some(Response::Drain));
+    assert_eq!(scenario.agent.node_marks, Some(MarkStyle::NodeTerminationHandler));
+    assert_eq!((scenario.pods[0].priority, scenario.pods[0].annotations["wish"].as_str()), (Some(7), "stay"));
+    let What::Scheduled(first) = &scenario.events[0].what else { panic!("{:?}", scenario.events[0]) };
+    assert_eq!((first.not_before_in, first.becomes), (Some(Duration::from_mins(1)), EventBecomes::Active));
+    let label = ActorDoes::Label(KeyValue { key: "a/b".into(), value: "c=d".into() });
+    assert_eq!(scenario.events[3].what, What::Actor(ActorEvent { name: "p".into(), does: label }));
+    let What::Look(look) = &scenario.events[4].what else { panic!("{:?}", scenario.events[4]) };
+    assert_eq!(
+        (look.taint.as_deref(), look.pending.as_deref()),
+        (Some("PreferNoSchedule"), Some(&[Kind::AsgTermination][..]))
+    );
+    let window = Window { from: Duration::from_secs(1), to: Duration::from_millis(2500) };
+    assert_eq!(scenario.expect.told["web"], window);
+}
+
+#[test]
+fn what_a_new_event_leaves_open_is_refused() {
+    let event = |what: &str| refusal(&format!("title = \"t\"\n[[events]]\nat = 1\n{what}\n"));
+    assert!(event("scheduled = { id = \"a\", in = 5 }").contains("needs `code` and `in` when it appears"));
+    assert!(
+        event("scheduled = { id = \"a\", code = \"x\", in = 5, becomes = \"vanished\" }").contains("when it appears")
+    );
+    assert!(event("instance = { does = \"reboot\" }").contains("needs `back_after`"));
+    assert!(event("instance = { does = \"terminate\", back_after = 3 }").contains("for good"));
+    assert!(event("actor = { name = \"a\", does = \"label\", label = \"x\" }").contains("expected \"key=value\""));
+    assert!(event("actor = { name = \"a\", does = \"untaint\" }").contains("`untaint` need `taint`"));
+    assert!(event("look = { taint = \"NoExecute\" }").contains("\"PreferNoSchedule\""));
+    let table = |text: &str| refusal(&format!("title = \"t\"\n{text}\n"));
+    assert!(table("[agent]\non_asg_termination = \"flee\"").contains("expected one of \"ignore\", \"observe\""));
+    assert!(table("[agent]\nshutdown_grace_by_priority = { high = 3 }").contains("is not a whole number"));
+    assert!(table("[[pods]]\nname = \"a\"\npriority = 1\npriority_class = \"x\"").contains("drop it or"));
+    assert!(table("[[pods]]\nname = \"a\"\n[expect]\ntold = { a = [3, 2] }").contains("no span of time"));
+    assert!(table("[expect]\nuntouched = [\"b\"]").contains("no pod group is called \"b\""));
+}
+
 /// The keys that are valid where `text` has the key `nonsense`, as the refusal lists them.
 fn valid_keys(text: &str) -> Vec<String> {
     let message = refusal(text);
@@ -167,4 +253,19 @@ fn a_scenario_at_half_its_length_keeps_its_proportions() {
     let gone = ApiEvent { fault: ApiFault::Gone, lasts: Duration::from_secs(5) };
     assert_eq!(half.events[0].what, What::Api(gone));
     assert_eq!(half.expect.min_granted["a"], 14);
+}
+
+#[test]
+fn announced_times_and_the_settings_that_go_with_them_keep_their_proportions() {
+    let text = "title = \"t\"\nlasts = 40\n[agent]\nasg_hook_timeout = 60\nsafety_margin = 3\n[[pods]]\nname = \"a\"\n\
+                [[events]]\nat = 10\nscheduled = { id = \"e\", code = \"system-reboot\", in = 30 }\n\
+                [expect]\ntold = { a = [10, 20] }\n";
+    let half = Scenario::parse("t.toml", text).unwrap().scaled(0.5);
+    let seconds = Duration::from_secs;
+    assert_eq!((half.lasts, half.agent.asg_hook_timeout), (Some(seconds(20)), Some(seconds(30))));
+    assert_eq!(half.agent.safety_margin, Some(seconds(3)), "what the agent brings along stays");
+    assert_eq!(half.events[0].at, seconds(5));
+    let What::Scheduled(change) = &half.events[0].what else { panic!("{:?}", half.events[0]) };
+    assert_eq!(change.not_before_in, Some(seconds(15)));
+    assert_eq!(half.expect.told["a"], Window { from: seconds(5), to: seconds(10) });
 }
