@@ -171,8 +171,8 @@ pub struct Pending {
 /// One pod's place in the drain.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PodStatus {
-    /// Which pod.
-    pub id: PodRef,
+    /// Which pod. Shared, for the state is copied after every input.
+    pub id: Arc<PodRef>,
     /// `waiting`, `evicting`, `blocked`, `stopping`, or the outcome's name.
     pub phase: &'static str,
     /// Set when its drain ended.

@@ -58,7 +58,7 @@ fn drained() -> Status {
         fenced: true,
         node_seen: true,
         pods: vec![PodStatus {
-            id: pod("a"),
+            id: pod("a").into(),
             phase: "stopping",
             outcome: None,
             wanted: Duration::from_secs(30),
