@@ -58,3 +58,20 @@ impl FromIterator<Tracked> for Pods {
         all
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{pod, start};
+    use super::*;
+
+    #[test]
+    fn pods_stand_in_order_of_their_names_and_each_once() {
+        let tracked = |name: &str, grace| Tracked::new(pod(name, grace), start());
+        let mut pods: Pods = [tracked("c", 1), tracked("a", 2), tracked("b", 3)].into_iter().collect();
+        pods.insert(tracked("a", 4));
+        let found: Vec<_> = pods.iter().map(|(id, pod)| (id.name.clone(), pod.view.grace.as_secs())).collect();
+        assert_eq!(found, [("a".to_owned(), 4), ("b".to_owned(), 3), ("c".to_owned(), 1)]);
+        assert!(pods.get_mut(&pod("b", 0).id).is_some());
+        assert!(pods.get_mut(&pod("d", 0).id).is_none());
+    }
+}
