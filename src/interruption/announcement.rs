@@ -247,6 +247,11 @@ impl Announcements {
         draining.filter_map(|one| one.signal.deadline).min_by_key(|deadline| deadline.instant)
     }
 
+    /// The earliest deadline of all, whatever the response.
+    pub fn earliest_deadline(&self) -> Option<Deadline> {
+        self.all.iter().filter_map(|one| one.signal.deadline).min_by_key(|deadline| deadline.instant)
+    }
+
     /// When a response changes or an announcement expires, if nothing else happens.
     pub fn next_change(&self, config: &Config, now: Instant) -> Option<Instant> {
         let at = |one: &Announcement| [one.expires, one.full_response_at(config).filter(|at| *at > now)];

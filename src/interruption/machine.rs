@@ -155,7 +155,7 @@ impl Machine {
         let finish = self.drain.as_ref().and_then(Drain::finish);
         Status {
             pending,
-            deadline: self.announcements.drain_deadline(&self.config, now),
+            deadline: self.announcements.earliest_deadline(),
             fenced: self.fencing.is_set(),
             forecast: self.forecast.clone(),
             node_seen: self.node.is_some(),

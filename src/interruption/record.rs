@@ -135,7 +135,7 @@ pub enum Record {
 pub struct Status {
     /// What is coming, the most urgent first.
     pub pending: Vec<Pending>,
-    /// When the instance may lose power, as far as the node is to be cleared by then: the earliest of all.
+    /// When the instance may lose power: the earliest of all, whatever the response.
     pub deadline: Option<Deadline>,
     /// The fence was acknowledged.
     pub fenced: bool,
