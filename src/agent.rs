@@ -10,12 +10,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable};
+use futures::FutureExt;
 use futures::stream::{FuturesUnordered, Stream, StreamExt, select};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::admin::readiness::Readiness;
 use crate::clock::Clock;
+use crate::cni;
+use crate::cni::model::Headroom;
+use crate::cni::node::{Follower, NodeFacts};
 use crate::config::{Config, Response};
 use crate::drain::eviction::EvictionAnswer;
 use crate::http::BuildError;
@@ -44,6 +48,9 @@ pub struct Agent {
     metrics: Arc<Metrics>,
     readiness: Arc<Readiness>,
     status: watch::Sender<Status>,
+    /// None if it is not to be watched.
+    cni: Option<cni::client::Client>,
+    headroom: watch::Sender<Option<Arc<Headroom>>>,
 }
 
 /// What a request under way turns into: an answer for the machine, or nothing.
@@ -53,7 +60,9 @@ impl Agent {
     /// Puts an agent together. Nothing is read or sent before [`Agent::run`]. Fails only if no HTTP client can be built.
     pub fn new(config: Config, kube: kube::Client, clock: Clock) -> Result<Self, BuildError> {
         let status = watch::Sender::new(Status::default());
-        let metrics = Arc::new(Metrics::new(status.subscribe()));
+        let headroom = watch::Sender::new(None);
+        let metrics = Arc::new(Metrics::new(status.subscribe(), headroom.subscribe()));
+        let cni = config.cni.enabled.then(|| cni::client::Client::new(&config.cni)).transpose()?;
         let client = metered(kube, metrics.api.clone());
         let imds = imds::Client::new(&config.imds, clock, metrics.imds.clone())?;
         let readiness = Arc::<Readiness>::default();
@@ -64,7 +73,7 @@ impl Agent {
             // Nothing is asked of IMDS, so nothing is missing if it does not answer.
             readiness.imds_answered();
         }
-        Ok(Self { config: Arc::new(config), client, imds, clock, metrics, readiness, status })
+        Ok(Self { config: Arc::new(config), client, imds, clock, metrics, readiness, status, cni, headroom })
     }
 
     /// The agent's own registry.
@@ -82,6 +91,11 @@ impl Agent {
         self.status.subscribe()
     }
 
+    /// The node's headroom of pod addresses; `None` until a sign of the Amazon VPC CNI was seen.
+    pub fn headroom(&self) -> watch::Receiver<Option<Arc<Headroom>>> {
+        self.headroom.subscribe()
+    }
+
     /// Runs until `shutdown` resolves. The node's state is left as it is; it is recorded on the node.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let mut shutdown = pin!(shutdown);
@@ -97,10 +111,14 @@ impl Agent {
             metrics: self.metrics.clone(),
         };
         let mut node_uid = String::new();
+        let mut follower = Follower::default();
+        let facts = watch::Sender::new(NodeFacts::default());
+        let mut addresses = pin!(self.addresses(facts.subscribe()));
         loop {
             let due = machine.next_timeout(self.clock.now().instant);
             let input = tokio::select! {
                 () = &mut shutdown => break,
+                () = &mut addresses => continue,
                 Some(answer) = calls.next() => match answer {
                     Some(input) => input,
                     None => continue,
@@ -112,6 +130,9 @@ impl Agent {
                 }
                 () = sleep_until(due.unwrap_or(self.clock.now().instant)), if due.is_some() => Input::Timeout,
             };
+            if let Some(news) = follower.note(&input) {
+                facts.send_replace(news);
+            }
             if let Input::Node(node) = &input {
                 node_uid.clone_from(&node.uid);
             }
@@ -141,6 +162,13 @@ impl Agent {
         };
         let next = |mut worker: Worker| async move { Some((worker.next().await, worker)) };
         futures::stream::unfold(worker, next).right_stream()
+    }
+
+    /// Watches the pods' addresses, for ever; the headroom is all that comes of it.
+    fn addresses(&self, node: watch::Receiver<NodeFacts>) -> impl Future<Output = ()> + Send + use<> {
+        let Some(client) = self.cni.clone() else { return std::future::pending().left_future() };
+        let (headroom, metrics) = (self.headroom.clone(), self.metrics.cni.clone());
+        cni::watch::follow(client, self.clock, node, headroom, metrics).right_future()
     }
 
     /// The own Node and its pods.
@@ -329,6 +357,7 @@ mod tests {
     use tokio::task::JoinSet;
 
     use super::*;
+    use crate::config::{CniConfig, LocalAddress};
     use crate::sim::imds::{Fault, FaultKind, IdentitySpec, SimImds};
 
     #[tokio::test(start_paused = true)]
@@ -340,6 +369,7 @@ mod tests {
         }
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut config = Config::for_node("n1");
+        config.cni.enabled = false;
         config.imds.endpoint = format!("http://{}", listener.local_addr().unwrap());
         let mut tasks = JoinSet::new();
         tasks.spawn(sim.serve(listener));
@@ -379,5 +409,48 @@ mod tests {
             let watched = agent.metrics().text(None).1.matches("imds_last_success_timestamp_seconds{").count();
             assert_eq!(watched, usize::from(!ready));
         }
+    }
+
+    /// From a notice, in the middle of a reading of an ipamd that never answers, to the agent's knowing of it; and how
+    /// often ipamd could not be read a minute later.
+    async fn notice_beside_a_silent_ipamd(enabled: bool) -> (Duration, u32) {
+        let clock = Clock::anchored("2026-03-31T16:32:24Z".parse().unwrap());
+        let sim = SimImds::new(clock, IdentitySpec::default());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut config = Config::for_node("n1");
+        config.imds.endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let mut tasks = JoinSet::new();
+        let metadata = sim.clone();
+        tasks.spawn(async move { metadata.serve(listener).await });
+        // It takes connections, in the kernel's queue, and reads none of them.
+        let ipamd = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = LocalAddress::Tcp(ipamd.local_addr().unwrap().to_string());
+        config.cni = CniConfig { enabled, introspection: address.clone(), metrics: address };
+        let silent = tower::service_fn(|_: http::Request<Body>| {
+            std::future::pending::<Result<http::Response<Body>, Infallible>>()
+        });
+        let agent = Agent::new(config, kube::Client::new(silent, "default"), clock).unwrap();
+        let (mut status, metrics) = (agent.status(), agent.metrics());
+        tasks.spawn(agent.run(std::future::pending()));
+        // The second reading begins after 15 s to 16.5 s and is given up after 3 s.
+        tokio::time::sleep(Duration::from_secs(17)).await;
+        let now = clock.now();
+        sim.set_spot_action("terminate", now.plus(Duration::from_secs(120)).wall);
+        status.wait_for(|status| !status.pending.is_empty()).await.unwrap();
+        let took = now.instant.elapsed();
+        tokio::time::sleep(Duration::from_mins(1)).await;
+        let text = metrics.text(None).1;
+        let failures = text.lines().find_map(|line| {
+            line.strip_prefix("spotwarden_cni_read_failures_total{source=\"introspection\"} ")?.parse().ok()
+        });
+        (took, failures.unwrap())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_ipamd_that_never_answers_does_not_hold_up_a_notice() {
+        let (without, never) = notice_beside_a_silent_ipamd(false).await;
+        let (with, often) = notice_beside_a_silent_ipamd(true).await;
+        assert!(with < without + Duration::from_secs(1), "{with:?}, and without {without:?}");
+        assert!(never == 0 && often >= 4, "{never} {often}");
     }
 }

@@ -85,6 +85,35 @@ pub struct ImdsConfig {
     pub scheduled_interval: Duration,
 }
 
+/// Where an HTTP server on this machine listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LocalAddress {
+    /// `host:port`.
+    Tcp(String),
+    /// Path of a Unix socket.
+    Unix(PathBuf),
+}
+
+impl std::fmt::Display for LocalAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(address) => f.write_str(address),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// Watching the addresses of the Amazon VPC CNI.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CniConfig {
+    /// Whether at all; where the CNI is another one, nothing comes of it.
+    pub enabled: bool,
+    /// Introspection of ipamd.
+    pub introspection: LocalAddress,
+    /// Metrics of ipamd.
+    pub metrics: LocalAddress,
+}
+
 /// Everything an agent needs to know. A plain value: nothing below it reads the environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -120,6 +149,8 @@ pub struct Config {
     pub shutdown_tail: Duration,
     /// Kept between a pod's end and the deadline for API, kubelet and runtime latency.
     pub safety_margin: Duration,
+    /// Watching the pods' addresses.
+    pub cni: CniConfig,
     /// Decide and report, change nothing.
     pub dry_run: bool,
     /// Identity of the kernel's boot, as the kubelet reports it in the Node's status; absent where the machine does not
@@ -171,6 +202,11 @@ impl Config {
             on_blocked_eviction: OnBlockedEviction::Delete,
             shutdown_tail: Duration::ZERO,
             safety_margin: Duration::from_secs(3),
+            cni: CniConfig {
+                enabled: true,
+                introspection: LocalAddress::Tcp("127.0.0.1:61679".into()),
+                metrics: LocalAddress::Tcp("127.0.0.1:61678".into()),
+            },
             dry_run: false,
             boot_id: None,
             booted_at: None,

@@ -1,4 +1,4 @@
-//! The client for IMDS, and the capped reading of what comes back.
+//! The clients for IMDS and for ipamd, and the capped reading of what comes back.
 //!
 //! It never uses a proxy, whatever the environment says: a metadata token sent to a corporate proxy is an outage and a leak
 //! at once. It follows no redirects (the token's header would travel along) and retries nothing by itself: the caller's
@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use reqwest::{Client, ClientBuilder, Response};
+
+use crate::config::LocalAddress;
 
 /// To establish a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -39,6 +41,17 @@ pub enum ReadError {
     /// The connection failed or the time was up.
     #[error(transparent)]
     Transfer(#[from] reqwest::Error),
+}
+
+/// A client for servers on this machine, over TCP or a Unix socket. Neither the environment's proxy nor a redirect has
+/// anything to do with them, and everything is over within `limit`.
+pub fn local(address: &LocalAddress, limit: Duration) -> Result<Client, BuildError> {
+    let builder = base()?.no_proxy().timeout(limit);
+    let builder = match address {
+        LocalAddress::Tcp(_) => builder,
+        LocalAddress::Unix(path) => builder.unix_socket(path.clone()),
+    };
+    Ok(builder.build()?)
 }
 
 /// A client for IMDS, with a fresh connection for each request, because IMDS closes every connection after its answer and

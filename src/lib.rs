@@ -26,6 +26,9 @@ pub mod interruption;
 
 pub mod drain;
 
+// The headroom of pod addresses: read, decide, report.
+pub mod cni;
+
 // Actions on Kubernetes.
 pub mod k8s;
 

@@ -10,6 +10,7 @@
 
 pub mod api;
 pub mod classic;
+pub mod cni;
 pub mod drain;
 pub mod identity;
 pub mod imds;
@@ -19,6 +20,8 @@ pub mod occasional;
 pub mod process;
 pub mod state;
 
+use std::sync::Arc;
+
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
@@ -26,6 +29,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 use tokio::sync::watch;
 
+use crate::cni::model::Headroom;
 use crate::drain::eviction::EvictionAnswer;
 use crate::interruption::record::{Record, Status};
 pub use api::ApiMetrics;
@@ -46,14 +50,16 @@ pub struct Metrics {
     pub imds: imds::ImdsMetrics,
     /// Calls to the API server.
     pub api: ApiMetrics,
+    /// Reading the VPC CNI.
+    pub cni: cni::CniMetrics,
     interruption: InterruptionMetrics,
     drain: DrainMetrics,
     identity: Identity,
 }
 
 impl Metrics {
-    /// Registers everything. Gauges of state are read from `status` at each scrape.
-    pub fn new(status: watch::Receiver<Status>) -> Self {
+    /// Registers everything. Gauges of state are read from `status`, and those of addresses from `headroom`, at each scrape.
+    pub fn new(status: watch::Receiver<Status>, headroom: watch::Receiver<Option<Arc<Headroom>>>) -> Self {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(process::ProcessCollector::new()));
         let own = registry.sub_registry_with_prefix(PREFIX);
@@ -63,7 +69,9 @@ impl Metrics {
         let drain = DrainMetrics::register(own);
         let imds = imds::ImdsMetrics::register(own);
         let api = ApiMetrics::register(own);
-        Self { registry, imds, api, interruption, drain, identity }
+        let cni = cni::CniMetrics::register(own);
+        own.register_collector(Box::new(cni::HeadroomCollector::new(headroom)));
+        Self { registry, imds, api, cni, interruption, drain, identity }
     }
 
     /// Counts one thing that the machine reported.

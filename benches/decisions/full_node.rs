@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use spotwarden::drain::pod::{PodRef, PodView};
+use spotwarden::drain::pod::{PodNetwork, PodRef, PodView};
 use spotwarden::drain::wish::{DO_NOT_DISRUPT, Wish};
 
 /// A pod and its ways.
@@ -56,6 +56,7 @@ fn pod(name: &str, grace: u64, stops: u64, number: u64) -> Pod {
         wish: (name == "pinned").then_some(Wish::Stay { asked_by: DO_NOT_DISRUPT, until: None }),
         marked: false,
         deletion: None,
+        network: PodNetwork::default(),
     };
     let stops_after = Duration::from_secs(stops) + Duration::from_millis(number * 17);
     Pod { view, stops_after, blocked: name == "blocked" }

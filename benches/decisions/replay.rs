@@ -219,6 +219,7 @@ fn node() -> NodeView {
         taints: None,
         unschedulable: None,
         boot_id: Some("1c2d3e4f-8d4e-4b7a-9c1f-000000000000".into()),
+        allocatable_pods: Some(110),
     }
 }
 

@@ -19,7 +19,7 @@ async fn server() -> Server {
     let status = watch::Sender::new(Status::default());
     let readiness = Arc::new(Readiness::default());
     let handles = Handles {
-        metrics: Arc::new(Metrics::new(status.subscribe())),
+        metrics: Arc::new(Metrics::new(status.subscribe(), watch::channel(None).1)),
         readiness: readiness.clone(),
         status: status.subscribe(),
         clock: Clock::anchored("2026-11-21T10:00:00Z".parse().unwrap()),

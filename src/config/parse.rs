@@ -10,7 +10,9 @@ use std::time::Duration;
 use jiff::SignedDuration;
 
 use super::settings::{Environment, SETTINGS, UnknownVariable, refuse_unknown};
-use super::{Config, ImdsConfig, MarkConfig, MarkStyle, OnBlockedEviction, PriorityShare, Response};
+use super::{
+    CniConfig, Config, ImdsConfig, LocalAddress, MarkConfig, MarkStyle, OnBlockedEviction, PriorityShare, Response,
+};
 use crate::log::{LogConfig, LogFilter, LogFormat};
 
 /// Base URL of the metadata service over IPv4 and over IPv6 (EC2 user guide, "Instance metadata and user data").
@@ -122,6 +124,11 @@ pub fn run_config(flags: &dyn Fn(&str) -> Option<String>, env: &Environment) -> 
         on_blocked_eviction: sources.choice("on-blocked-eviction", &BLOCKED)?,
         shutdown_tail: shutdown_tail(&sources)?,
         safety_margin: safety_margin(&sources)?,
+        cni: CniConfig {
+            enabled: sources.choice("cni-headroom", &AUTO)?,
+            introspection: local_address(&sources, "cni-introspection-address")?,
+            metrics: local_address(&sources, "cni-metrics-address")?,
+        },
         dry_run: sources.choice("dry-run", &BOOLS)?,
         // Facts of the machine, not settings.
         boot_id: None,
@@ -214,6 +221,7 @@ const BLOCKED: [(&str, OnBlockedEviction); 2] =
 const MARK_STYLES: [(&str, MarkStyle); 2] =
     [("spotwarden", MarkStyle::Spotwarden), ("aws-node-termination-handler", MarkStyle::NodeTerminationHandler)];
 const BOOLS: [(&str, bool); 2] = [("true", true), ("false", false)];
+const AUTO: [(&str, bool); 2] = [("auto", true), ("off", false)];
 const FORMATS: [(&str, LogFormat); 2] = [("json", LogFormat::Json), ("plain", LogFormat::Plain)];
 
 /// The command line, then the environment, then the default.
@@ -303,6 +311,28 @@ fn within(
         return Err(given.refuse("is too long", valid));
     }
     Ok(duration)
+}
+
+/// An address as ipamd itself takes it. A server of this node is meant, but its name is not looked up here.
+fn local_address(sources: &Sources<'_>, flag: &str) -> Result<LocalAddress, ConfigError> {
+    let given = sources.value(flag);
+    let valid = "use host:port, for example 127.0.0.1:61679, or unix:/path";
+    if let Some(path) = given.value.strip_prefix("unix:") {
+        let path = PathBuf::from(path);
+        return if path.is_absolute() {
+            Ok(LocalAddress::Unix(path))
+        } else {
+            Err(given.refuse("has no absolute path", valid))
+        };
+    }
+    if given.value.contains("://") {
+        return Err(given.refuse("is a URL", valid));
+    }
+    let authority: http::uri::Authority = given.value.parse().map_err(|_| given.refuse("is not an address", valid))?;
+    if authority.port_u16().is_none_or(|port| port == 0) || authority.host().is_empty() || given.value.contains('@') {
+        return Err(given.refuse("does not have both a host and a port", valid));
+    }
+    Ok(LocalAddress::Tcp(given.value))
 }
 
 fn marks(sources: &Sources<'_>) -> Result<MarkConfig, ConfigError> {

@@ -21,7 +21,7 @@ pub struct Setting {
 }
 
 /// Every setting of `run`. Names that the ecosystem already has are used as they are.
-pub const SETTINGS: [Setting; 25] = [
+pub const SETTINGS: [Setting; 28] = [
     Setting {
         flag: "node-name",
         env: "NODE_NAME",
@@ -168,6 +168,27 @@ pub const SETTINGS: [Setting; 25] = [
         value_name: "EFFECT",
         default: Some("NoSchedule"),
         help: "Effect of the taint that fences the node: NoSchedule or PreferNoSchedule",
+    },
+    Setting {
+        flag: "cni-headroom",
+        env: "SPOTWARDEN_CNI_HEADROOM",
+        value_name: "MODE",
+        default: Some("auto"),
+        help: "Whether the headroom of pod addresses is watched where the Amazon VPC CNI answers: auto or off",
+    },
+    Setting {
+        flag: "cni-introspection-address",
+        env: "SPOTWARDEN_CNI_INTROSPECTION_ADDRESS",
+        value_name: "ADDRESS",
+        default: Some("127.0.0.1:61679"),
+        help: "Where ipamd answers questions, as its INTROSPECTION_BIND_ADDRESS has it: host:port or unix:/path",
+    },
+    Setting {
+        flag: "cni-metrics-address",
+        env: "SPOTWARDEN_CNI_METRICS_ADDRESS",
+        value_name: "ADDRESS",
+        default: Some("127.0.0.1:61678"),
+        help: "Where ipamd serves its metrics: host:port or unix:/path",
     },
     Setting {
         flag: "dry-run",

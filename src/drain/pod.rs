@@ -1,5 +1,7 @@
 //! What a drain needs to know of a pod, and which pods are left alone.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -65,6 +67,19 @@ pub struct PodView {
     pub marked: bool,
     /// Set once a stop was asked for.
     pub deletion: Option<Deletion>,
+    /// What the headroom of addresses needs to know; nothing to the drain.
+    pub network: PodNetwork,
+}
+
+/// A pod as the node's network sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PodNetwork {
+    /// `spec.hostNetwork`: takes a place on the node and no address.
+    pub host: bool,
+    /// Has an address of its own (`status.podIP`).
+    pub addressed: bool,
+    /// Settings of the VPC CNI, if this is its pod: values by name, `None` for one that is set from elsewhere.
+    pub aws_node: Option<Arc<BTreeMap<String, Option<String>>>>,
 }
 
 /// Why a pod is not drained.

@@ -39,6 +39,7 @@ pub(super) fn pod(name: &str, grace: u64) -> PodView {
         wish: None,
         marked: false,
         deletion: None,
+        network: crate::drain::pod::PodNetwork::default(),
     }
 }
 

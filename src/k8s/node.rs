@@ -20,4 +20,6 @@ pub struct NodeView {
     pub unschedulable: Option<bool>,
     /// `status.nodeInfo.bootID`.
     pub boot_id: Option<String>,
+    /// `status.allocatable.pods`: how many pods the kubelet takes.
+    pub allocatable_pods: Option<i64>,
 }

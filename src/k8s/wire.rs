@@ -1,7 +1,9 @@
 //! What is read of Nodes and Pods, and nothing else.
 //!
 //! A decoded Pod list is the largest thing this process ever holds. Reading it straight into the views keeps out container
-//! specs, volumes and managed fields. Every field is optional: one object with a gap must not stop the others.
+//! specs, volumes and managed fields, but for a few variables of one pod. Every field is optional: one object with a gap must not stop the others.
+
+mod aws_node;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,8 +15,9 @@ use serde::Deserialize;
 
 use super::node::NodeView;
 use super::reduced::resource_like;
-use crate::drain::pod::{DEFAULT_GRACE, Deletion, FORCED_REASON, PodRef, PodView};
+use crate::drain::pod::{DEFAULT_GRACE, Deletion, FORCED_REASON, PodNetwork, PodRef, PodView};
 use crate::drain::wish::{ENABLE_DAEMON_SET_EVICTION, Wish};
+use aws_node::RawContainer;
 
 /// Names of the priority classes whose pods are drained last; by name, as kubelet and Karpenter do.
 const CRITICAL: [&str; 2] = ["system-cluster-critical", "system-node-critical"];
@@ -81,12 +84,16 @@ struct RawPodSpec {
     termination_grace_period_seconds: Option<i64>,
     priority_class_name: Option<String>,
     priority: Option<i32>,
+    host_network: bool,
+    containers: Vec<RawContainer>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct RawPodStatus {
     phase: Option<String>,
+    #[serde(rename = "podIP")]
+    pod_ip: Option<String>,
     start_time: Option<String>,
     conditions: Vec<RawCondition>,
 }
@@ -133,6 +140,11 @@ impl From<RawPod> for WirePod {
             wish: annotations.and_then(|annotations| Wish::of(annotations, started)),
             marked: raw.status.conditions.iter().any(RawCondition::is_our_mark),
             deletion: raw.metadata.deletion(grace),
+            network: PodNetwork {
+                host: raw.spec.host_network,
+                addressed: !raw.spec.host_network && raw.status.pod_ip.is_some_and(|ip| !ip.is_empty()),
+                aws_node: aws_node::environment(&raw.metadata, raw.spec.containers),
+            },
             id: PodRef {
                 namespace: raw.metadata.namespace.clone(),
                 name: raw.metadata.name.clone(),
@@ -162,6 +174,14 @@ struct RawNodeSpec {
 #[serde(rename_all = "camelCase", default)]
 struct RawNodeStatus {
     node_info: RawNodeInfo,
+    allocatable: RawResources,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct RawResources {
+    /// A quantity; of pods there are whole ones.
+    pods: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -191,6 +211,7 @@ impl From<RawNode> for WireNode {
             taints: raw.spec.taints,
             unschedulable: raw.spec.unschedulable,
             boot_id: raw.status.node_info.boot_id,
+            allocatable_pods: raw.status.allocatable.pods.and_then(|pods| pods.parse().ok()),
         };
         Self { metadata, view }
     }

@@ -1,6 +1,7 @@
 use rstest::rstest;
 
 use super::*;
+use crate::config::LocalAddress;
 
 /// Parses with these flags and variables, and a node name unless one is among them.
 fn parse(flags: &[(&str, &str)], env: &[(&str, &str)]) -> Result<RunConfig, ConfigError> {
@@ -237,4 +238,33 @@ fn what_applies_is_told_with_its_source_by_the_rules_of_the_start() {
     assert_eq!(of("AWS_EC2_METADATA_SERVICE_ENDPOINT"), (Some("http://[fd00:ec2::254]"), Source::Environment));
     assert_eq!(of("RUST_LOG"), (Some("debug"), Source::Environment));
     assert_eq!(all.len(), SETTINGS.len() + 2, "every setting once");
+}
+
+#[test]
+fn where_ipamd_answers_can_be_moved() {
+    let tcp = |address: &str| LocalAddress::Tcp(address.into());
+    for (value, address) in [
+        ("127.0.0.1:61679", tcp("127.0.0.1:61679")),
+        ("localhost:1", tcp("localhost:1")),
+        ("[::1]:61679", tcp("[::1]:61679")),
+        ("unix:/var/run/ipamd.sock", LocalAddress::Unix("/var/run/ipamd.sock".into())),
+    ] {
+        let cni = agent(&[("cni-introspection-address", value)], &[("SPOTWARDEN_CNI_METRICS_ADDRESS", value)]).cni;
+        assert_eq!((&cni.introspection, &cni.metrics), (&address, &address), "{value}");
+    }
+    assert!(!agent(&[("cni-headroom", "off")], &[]).cni.enabled);
+}
+
+#[rstest]
+#[case::url("http://127.0.0.1:61679", "is a URL")]
+#[case::no_port("127.0.0.1", "does not have both a host and a port")]
+#[case::port_0("127.0.0.1:0", "does not have both a host and a port")]
+#[case::no_host(":61679", "")]
+#[case::path("127.0.0.1:61679/v1", "is not an address")]
+#[case::user("me@127.0.0.1:61679", "does not have both a host and a port")]
+#[case::empty("", "")]
+#[case::relative("unix:ipamd.sock", "has no absolute path")]
+fn an_address_of_ipamd_that_cannot_be_one_is_refused(#[case] value: &str, #[case] why: &str) {
+    let message = message(&[("cni-introspection-address", value)], &[]);
+    assert!(message.starts_with("--cni-introspection-address is `") && message.contains(why), "{message}");
 }

@@ -478,6 +478,7 @@ pub(super) fn node() -> NodeView {
         taints: None,
         unschedulable: None,
         boot_id: Some("boot-1".into()),
+        allocatable_pods: None,
     }
 }
 
@@ -495,6 +496,7 @@ pub(super) fn pod(name: &str, grace: u64) -> PodView {
         wish: None,
         marked: false,
         deletion: None,
+        network: crate::drain::pod::PodNetwork::default(),
     }
 }
 

@@ -55,6 +55,7 @@ impl Agents {
         let mut config = configured(&scenario.agent, Config::for_node(node));
         config.imds.endpoint = format!("http://{}", at.imds);
         config.boot_id = Some(NodeSpec::new(node).boot_id());
+        config.cni.enabled = false;
         let clock = ahead(clock, scenario.node.clock_ahead);
         Self {
             config,

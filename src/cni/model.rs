@@ -1,0 +1,349 @@
+//! From what was read to one plain [`Headroom`]: everything that gauges, page and events say.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::advice::{Doubt, Doubts, Efficiency, Trap, traps};
+use super::counters::Counters;
+use super::document::{self, Document};
+use super::exposition::{self, Scrape};
+use super::forecast::{Forecast, Present, Recorder};
+use super::growth::{Counted, Sight, State, Tracker};
+use super::limits::{Instance, Limit, Limits, Outlook};
+use super::node::NodeFacts;
+use super::pool::{Mode, Pool};
+use super::settings::{self, Running, Settings};
+use super::source::{Confidence, Source, Streak, choose};
+use super::subnet::{SubnetShare, shares};
+use crate::clock::Now;
+
+/// Why an endpoint gave nothing that could be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Problem {
+    /// Nobody listens there.
+    Refused,
+    /// No complete answer in time.
+    Timeout,
+    /// The connection broke, or it was no HTTP.
+    Broken,
+    /// Another status than 200.
+    Status(u16),
+    /// Larger than it is worth holding.
+    TooLarge,
+    /// Not ipamd's document of interfaces.
+    Interfaces(document::Refusal),
+    /// Not ipamd's metrics.
+    Metrics(exposition::Refusal),
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused => f.write_str("nobody listens there"),
+            Self::Timeout => f.write_str("no complete answer in time"),
+            Self::Broken => f.write_str("the connection broke or does not speak HTTP"),
+            Self::Status(code) => write!(f, "status {code}"),
+            Self::TooLarge => f.write_str("the answer is too large"),
+            Self::Interfaces(refusal) => refusal.fmt(f),
+            Self::Metrics(refusal) => refusal.fmt(f),
+        }
+    }
+}
+
+/// What the endpoints answered this time; `None` for what was not asked.
+#[derive(Debug, Default)]
+pub struct Reading<'a> {
+    /// `/v1/enis`.
+    pub interfaces: Option<Result<&'a [u8], Problem>>,
+    /// `/v1/ipamd-env-settings`; nothing hangs on its failure.
+    pub settings: Option<&'a [u8]>,
+    /// `/metrics`.
+    pub metrics: Option<Result<&'a [u8], Problem>>,
+}
+
+/// Everything that is known of the node's addresses at one moment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Headroom {
+    /// Where the figures come from; `None` while nobody answers.
+    pub source: Option<Source>,
+    /// How far they can be trusted.
+    pub confidence: Confidence,
+    /// What is wrong with each source that did not answer as it should.
+    pub problems: BTreeMap<&'static str, String>,
+    /// The addresses; `None` without a source.
+    pub pool: Option<Pool>,
+    /// What the pool and the pods come up against.
+    pub limits: Limits,
+    /// How many more pods; `None` if nothing is known.
+    pub outlook: Option<Outlook>,
+    /// Whether the pool can grow.
+    pub state: State,
+    /// Every state since the start, so that a gauge that was 1 can be 0 again.
+    pub states: Vec<State>,
+    /// Every limit that was the binding one since the start.
+    pub bindings: Vec<Limit>,
+    /// What binds, in words.
+    pub cause: String,
+    /// How long it lasts.
+    pub forecast: Forecast,
+    /// What the node holds of each subnet.
+    pub subnets: BTreeMap<String, SubnetShare>,
+    /// How well the addresses are used; `None` in IPv6 and without a source.
+    pub efficiency: Option<Efficiency>,
+    /// Settings that are traps.
+    pub traps: Vec<Trap>,
+    /// Sums that have not added up for some time.
+    pub doubts: Vec<Doubt>,
+}
+
+/// The memory from one reading to the next.
+#[derive(Debug, Default)]
+pub struct Model {
+    introspection: Streak,
+    metrics: Streak,
+    problems: BTreeMap<&'static str, String>,
+    empty: bool,
+    document: Option<Document>,
+    running: Option<Running>,
+    scrape: Option<Scrape>,
+    instance: Instance,
+    source: Option<Source>,
+    /// Without a beat since then; restarted by each.
+    beatless_since: Option<tokio::time::Instant>,
+    tracker: Tracker,
+    recorder: Recorder,
+    doubts: Doubts,
+    states: Vec<State>,
+    bindings: Vec<Limit>,
+}
+
+impl Model {
+    /// Takes up a reading. `None` if there has never been a sign of the Amazon VPC CNI on this node.
+    pub fn observe(&mut self, now: Now, reading: &Reading<'_>, node: &NodeFacts) -> Option<Headroom> {
+        if let Some(answer) = &reading.interfaces {
+            self.take_interfaces(answer);
+        }
+        if let Some(running) = reading.settings.and_then(settings::running) {
+            self.running = Some(running);
+        }
+        let counted = reading.metrics.as_ref().and_then(|answer| self.take_metrics(answer));
+        if let Some(Counted::Since(counters)) = &counted {
+            self.recorder.counted(now.instant, counters);
+        }
+        let known = self.introspection.has_answered() || self.metrics.has_answered() || node.aws_node.is_some();
+        known.then(|| self.headroom(now, counted, node))
+    }
+
+    /// What is wrong with each source at present.
+    pub fn problems(&self) -> &BTreeMap<&'static str, String> {
+        &self.problems
+    }
+
+    fn take_interfaces(&mut self, answer: &Result<&[u8], Problem>) {
+        let read = answer.clone().and_then(|body| document::document(body).map_err(Problem::Interfaces));
+        self.empty = read == Err(Problem::Interfaces(document::Refusal::Empty));
+        match read {
+            Ok(document) => {
+                self.document = Some(document);
+                self.introspection.succeeded();
+                self.problems.remove(Source::Introspection.as_str());
+            }
+            Err(problem) => {
+                self.introspection.failed();
+                self.problems.insert(Source::Introspection.as_str(), problem.to_string());
+            }
+        }
+    }
+
+    fn take_metrics(&mut self, answer: &Result<&[u8], Problem>) -> Option<Counted> {
+        match answer.clone().and_then(|body| exposition::scrape(body).map_err(Problem::Metrics)) {
+            Ok(new) => {
+                self.metrics.succeeded();
+                self.problems.remove(Source::Metrics.as_str());
+                let counters = new.counters;
+                let instance = Instance::of(new.eni_max, new.ip_max);
+                self.instance = Instance {
+                    eni_max: instance.eni_max.or(self.instance.eni_max),
+                    per_eni: instance.per_eni.or(self.instance.per_eni),
+                };
+                let before = self.scrape.replace(new);
+                Some(match before {
+                    None => Counted::First(counters),
+                    Some(before) => Counted::Since(counters.since(&before.counters)),
+                })
+            }
+            Err(problem) => {
+                self.metrics.failed();
+                self.problems.insert(Source::Metrics.as_str(), problem.to_string());
+                None
+            }
+        }
+    }
+
+    fn headroom(&mut self, now: Now, scraped: Option<Counted>, node: &NodeFacts) -> Headroom {
+        let settings = Settings::of(node.aws_node.as_deref(), self.running.as_ref());
+        let source = choose(self.introspection, self.metrics);
+        let source_changed = std::mem::replace(&mut self.source, source) != source;
+        let mode = Mode::of(self.instance.per_eni, &settings, self.document.as_ref());
+        let pool = self.pool(source, mode, &settings, now);
+        let nothing = Pool::default();
+        let limits =
+            Limits::of(pool.as_ref().unwrap_or(&nothing), mode, self.instance, &settings, node.max_pods, node.pods);
+        let neither = self.introspection.is_gone() && self.metrics.is_gone();
+        let sight = Sight {
+            down: neither,
+            pool: pool.as_ref(),
+            source_changed,
+            mode,
+            limits: &limits,
+            settings: &settings,
+            cordoned: node.cordoned,
+            scraped,
+        };
+        let state = self.tracker.step(now.instant, &sight);
+        let outlook = Outlook::of(pool.as_ref(), &limits, state);
+        let forecast = self.forecast(now, pool.as_ref(), &limits, outlook, state);
+        remember(&mut self.states, Some(state));
+        remember(&mut self.bindings, outlook.map(|outlook| outlook.binding));
+        let cards = pool.as_ref().map_or(0, |pool| pool.cards);
+        let exact = source == Some(Source::Introspection) && cards == 1 && state != State::Stalled;
+        let ipv4 = pool.as_ref().filter(|pool| !pool.ipv6);
+        Headroom {
+            source,
+            confidence: if exact { Confidence::Exact } else { Confidence::Estimate },
+            problems: self.problems.clone(),
+            cause: self.cause(state, outlook, &limits, mode, pool.as_ref()),
+            limits,
+            outlook,
+            state,
+            states: self.states.clone(),
+            bindings: self.bindings.clone(),
+            forecast,
+            subnets: pool.as_ref().map(shares).unwrap_or_default(),
+            efficiency: ipv4.map(|pool| Efficiency::of(pool, &limits, node)),
+            traps: traps(&settings, mode, &limits),
+            doubts: self.doubts(now, source, scraped, pool.as_ref(), node),
+            pool,
+        }
+    }
+
+    fn pool(&self, source: Option<Source>, mode: Mode, settings: &Settings, now: Now) -> Option<Pool> {
+        let mut pool = match source? {
+            Source::Introspection => Pool::of(self.document.as_ref()?, mode, settings.cooldown_seconds(), now.wall),
+            Source::Metrics => Pool::estimate(self.scrape.as_ref()?)?,
+        };
+        pool.ipv6 |= settings.ipv6 == Some(true);
+        Some(pool)
+    }
+
+    fn forecast(
+        &mut self,
+        now: Now,
+        pool: Option<&Pool>,
+        limits: &Limits,
+        outlook: Option<Outlook>,
+        state: State,
+    ) -> Forecast {
+        let Some((pool, outlook)) = pool.filter(|pool| !pool.ipv6).zip(outlook) else { return Forecast::default() };
+        let carried = limits.per_eni.map(|each| each.saturating_mul(pool.enis));
+        let present = Present {
+            assigned: pool.assigned,
+            free: pool.free(),
+            cooldown: pool.cooldown,
+            reachable: outlook.reachable,
+            slot_free: carried.is_some_and(|most| pool.total < most),
+            throttled: state == State::Throttled,
+        };
+        self.recorder.forecast(now.instant, &present)
+    }
+
+    fn doubts(
+        &mut self,
+        now: Now,
+        source: Option<Source>,
+        scraped: Option<Counted>,
+        pool: Option<&Pool>,
+        node: &NodeFacts,
+    ) -> Vec<Doubt> {
+        let exact = pool.filter(|_| source == Some(Source::Introspection));
+        let (empty, beats) = (self.empty, self.beats(now, scraped));
+        let ipv6 = pool.is_some_and(|pool| pool.ipv6);
+        self.doubts.step(now.instant, |doubt| match doubt {
+            Doubt::TotalMismatch => exact.is_some_and(|pool| pool.mismatch != 0),
+            Doubt::Leak => exact.is_some_and(|pool| node.max_pods.is_some() && pool.assigned > node.addressed_pods),
+            Doubt::PoolManagerStuck => !beats && !ipv6,
+            Doubt::EmptyDocument => empty,
+        })
+    }
+
+    /// Whether the pool manager showed a sign of life since the last scrape, or could not because there was none.
+    fn beats(&mut self, now: Now, scraped: Option<Counted>) -> bool {
+        match scraped {
+            Some(Counted::Since(Counters { heartbeat: Some(0), .. })) => {
+                self.beatless_since.get_or_insert(now.instant);
+            }
+            Some(_) => self.beatless_since = None,
+            None => {}
+        }
+        self.beatless_since.is_none()
+    }
+
+    fn cause(
+        &self,
+        state: State,
+        outlook: Option<Outlook>,
+        limits: &Limits,
+        mode: Mode,
+        pool: Option<&Pool>,
+    ) -> String {
+        match state {
+            State::IpamdDown => "ipamd answers neither introspection nor metrics".to_owned(),
+            State::ProvisioningDisabled => "settings of the CNI forbid it to attach addresses".to_owned(),
+            State::NodeUnschedulable => "cordoned: ipamd does not grow".to_owned(),
+            State::SubnetExhausted => self.refusal(mode, pool),
+            State::Throttled => "EC2 throttles its calls: growth takes longer".to_owned(),
+            State::Stalled => {
+                let hint = self.tracker.hint().unwrap_or("see ipamd.log");
+                format!("ipamd should have got addresses for minutes and has not; {hint}")
+            }
+            State::AtInstanceLimit => limit_in_words(Limit::InstanceLimit, limits),
+            State::AtMaxPods => limit_in_words(Limit::MaxPods, limits),
+            State::ConfigCeiling => limit_in_words(Limit::ConfigCeiling, limits),
+            State::Ok => limit_in_words(outlook.map_or(Limit::AddressPool, |outlook| outlook.binding), limits),
+        }
+    }
+
+    fn refusal(&self, mode: Mode, pool: Option<&Pool>) -> String {
+        let subnets: Vec<String> = pool.map(shares).unwrap_or_default().into_keys().collect();
+        let subnet = if subnets.is_empty() { "the subnet".to_owned() } else { subnets.join(" or ") };
+        let full = match mode {
+            Mode::Secondary => "full",
+            Mode::Prefix => "fragmented or full",
+        };
+        match self.tracker.refusals() {
+            0 => format!("{subnet} is {full}: EC2 refused before this agent started"),
+            times => format!("{subnet} is {full}: EC2 refused {times} times since the pool last grew"),
+        }
+    }
+}
+
+fn limit_in_words(limit: Limit, limits: &Limits) -> String {
+    let number = |of: Option<i64>| of.map_or_else(|| "unknown".to_owned(), |of| of.to_string());
+    match limit {
+        Limit::InstanceLimit => format!("instance limit of {} addresses", number(limits.instance)),
+        Limit::MaxPods => format!("max-pods {}", number(limits.max_pods)),
+        Limit::ConfigCeiling => {
+            format!("MINIMUM_IP_TARGET without WARM_IP_TARGET: ceiling of {}", number(limits.configured))
+        }
+        Limit::AddressPool | Limit::Subnet => "how far the pool can grow is not known".to_owned(),
+    }
+}
+
+fn remember<T: PartialEq>(seen: &mut Vec<T>, new: Option<T>) {
+    if let Some(new) = new.filter(|new| !seen.contains(new)) {
+        seen.push(new);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,174 @@
+//! Reads ipamd every few seconds and publishes what follows. One request at a time, and nothing waits for it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ConstantBuilder};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+
+use super::advice::{Doubt, Trap};
+use super::client::Client;
+use super::model::{Headroom, Model, Reading};
+use super::node::NodeFacts;
+use super::source::Source;
+use crate::clock::Clock;
+use crate::metrics::cni::CniMetrics;
+
+/// Between two readings. ipamd logs each one and holds its lock meanwhile.
+const INTERVAL: Duration = Duration::from_secs(15);
+/// The agents of a cluster that came up together drift apart.
+const JITTER: Duration = Duration::from_millis(1500);
+/// Between two tries of an endpoint that has failed for long.
+const LONGEST_PAUSE: Duration = Duration::from_secs(120);
+/// The settings of the running process change with a restart of it alone.
+const SETTINGS_INTERVAL: Duration = Duration::from_mins(5);
+
+/// When an endpoint is to be asked again.
+#[derive(Debug)]
+struct Schedule {
+    due: Instant,
+    failures: u32,
+}
+
+impl Schedule {
+    fn new(now: Instant) -> Self {
+        Self { due: now, failures: 0 }
+    }
+
+    /// The first failures do not slow it down: after three of them another source takes over, and that should be soon.
+    fn asked(&mut self, now: Instant, succeeded: bool) {
+        self.failures = if succeeded { 0 } else { self.failures.saturating_add(1) };
+        let doublings = self.failures.saturating_sub(super::source::PATIENCE).min(3);
+        let pause = (INTERVAL * 2_u32.pow(doublings)).min(LONGEST_PAUSE);
+        self.due = now + pause;
+    }
+}
+
+/// Follows the pool of addresses for ever. `node` tells what Kubernetes knows, `headroom` is what comes of it.
+pub async fn follow(
+    client: Client,
+    clock: Clock,
+    node: watch::Receiver<NodeFacts>,
+    headroom: watch::Sender<Option<Arc<Headroom>>>,
+    metrics: CniMetrics,
+) {
+    let start = clock.now().instant;
+    let mut reader = Reader {
+        client,
+        clock,
+        metrics,
+        model: Model::default(),
+        introspection: Schedule::new(start),
+        scraping: Schedule::new(start),
+        settings_due: start,
+    };
+    let mut log = Log::default();
+    loop {
+        let observed = reader.read(&node).await;
+        log.note(reader.model.problems(), observed.as_ref());
+        headroom.send_replace(observed.map(Arc::new));
+        sleep_until(reader.introspection.due.min(reader.scraping.due) + jitter()).await;
+    }
+}
+
+/// Asks what is due, one question after the other.
+struct Reader {
+    client: Client,
+    clock: Clock,
+    metrics: CniMetrics,
+    model: Model,
+    introspection: Schedule,
+    scraping: Schedule,
+    settings_due: Instant,
+}
+
+impl Reader {
+    async fn read(&mut self, node: &watch::Receiver<NodeFacts>) -> Option<Headroom> {
+        let now = self.clock.now().instant;
+        let interfaces = if self.introspection.due <= now { Some(self.client.interfaces().await) } else { None };
+        // An endpoint that does not even have interfaces need not be asked for settings.
+        let ask_settings = matches!(interfaces, Some(Ok(_))) && self.settings_due <= now;
+        let settings = if ask_settings { self.client.settings().await.ok() } else { None };
+        let scrape = if self.scraping.due <= now { Some(self.client.metrics().await) } else { None };
+        if settings.is_some() {
+            self.settings_due = now + SETTINGS_INTERVAL;
+        }
+        let reading = Reading {
+            interfaces: interfaces.as_ref().map(|answer| answer.as_deref().map_err(Clone::clone)),
+            settings: settings.as_deref(),
+            metrics: scrape.as_ref().map(|answer| answer.as_deref().map_err(Clone::clone)),
+        };
+        let facts = node.borrow().clone();
+        let headroom = self.model.observe(self.clock.now(), &reading, &facts);
+        let asked = [(interfaces.is_some(), Source::Introspection), (scrape.is_some(), Source::Metrics)];
+        for (_, source) in asked.into_iter().filter(|(asked, _)| *asked) {
+            self.account(now, source);
+        }
+        headroom
+    }
+
+    fn account(&mut self, now: Instant, source: Source) {
+        let succeeded = !self.model.problems().contains_key(source.as_str());
+        let schedule = match source {
+            Source::Introspection => &mut self.introspection,
+            Source::Metrics => &mut self.scraping,
+        };
+        schedule.asked(now, succeeded);
+        self.metrics.read(source, succeeded);
+    }
+}
+
+/// A random part of [`JITTER`].
+fn jitter() -> Duration {
+    let pause = ConstantBuilder::default().with_delay(JITTER).with_jitter().build().next();
+    pause.map_or(JITTER, |pause| pause.saturating_sub(JITTER))
+}
+
+/// Says what changed, once each time.
+#[derive(Debug, Default)]
+struct Log {
+    problems: BTreeMap<&'static str, String>,
+    state: Option<(&'static str, Option<&'static str>)>,
+    traps: Vec<Trap>,
+    doubts: Vec<Doubt>,
+}
+
+impl Log {
+    fn note(&mut self, problems: &BTreeMap<&'static str, String>, headroom: Option<&Headroom>) {
+        self.note_problems(problems, headroom.is_some());
+        let Some(headroom) = headroom else { return };
+        let state = (headroom.state.as_str(), headroom.source.map(Source::as_str));
+        if self.state.replace(state) != Some(state) {
+            let (state, source) = (state.0, state.1.unwrap_or("none"));
+            tracing::info!(state, source, cause = headroom.cause, "growth of the pool of pod addresses");
+        }
+        for trap in headroom.traps.iter().filter(|trap| !self.traps.contains(trap)) {
+            tracing::warn!(trap = trap.as_str(), advice = trap.advice(), "a setting of the CNI is a trap");
+        }
+        for doubt in headroom.doubts.iter().filter(|doubt| !self.doubts.contains(doubt)) {
+            tracing::warn!(doubt = doubt.as_str(), "what ipamd says does not add up");
+        }
+        self.traps.clone_from(&headroom.traps);
+        self.doubts.clone_from(&headroom.doubts);
+    }
+
+    fn note_problems(&mut self, problems: &BTreeMap<&'static str, String>, known: bool) {
+        for (source, problem) in problems.iter().filter(|(source, now)| self.problems.get(*source) != Some(now)) {
+            if known {
+                tracing::warn!(source, problem, "ipamd cannot be read here");
+            } else {
+                // Where the CNI is another one this is as it should be.
+                tracing::debug!(source, problem, "ipamd cannot be read here");
+            }
+        }
+        for source in self.problems.keys().filter(|source| !problems.contains_key(*source)) {
+            tracing::info!(source, "ipamd can be read here again");
+        }
+        self.problems.clone_from(problems);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,251 @@
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use super::*;
+use crate::cni::growth::State;
+use crate::cni::limits::Limit;
+use crate::config::{CniConfig, LocalAddress};
+use prometheus_client::registry::Registry;
+
+const ENIS: &[u8] = include_bytes!("../../../tests/golden/cni/enis-blanked.json");
+const METRICS: &[u8] = include_bytes!("../../../tests/golden/cni/metrics.txt");
+const SETTINGS: &[u8] = include_bytes!("../../../tests/golden/cni/ipamd-env-settings.json");
+
+/// What a path answers.
+#[derive(Clone)]
+enum Answer {
+    /// Status 200, as ipamd's own server writes it.
+    Body(Vec<u8>),
+    /// These bytes, whatever they are, and the end.
+    Raw(Vec<u8>),
+    /// Nothing, for ever.
+    Silence,
+}
+
+/// Something that listens where ipamd would.
+#[derive(Default)]
+struct Peer {
+    answers: Mutex<HashMap<&'static str, Answer>>,
+    asked: Mutex<Vec<(Instant, String)>>,
+    open: Mutex<(u32, u32)>,
+}
+
+impl Peer {
+    /// Everything as in the golden files.
+    fn golden() -> Arc<Self> {
+        let peer = Self::default();
+        peer.set("/v1/enis", Answer::Body(ENIS.to_vec()));
+        peer.set("/v1/ipamd-env-settings", Answer::Body(SETTINGS.to_vec()));
+        peer.set("/metrics", Answer::Body(METRICS.to_vec()));
+        Arc::new(peer)
+    }
+
+    fn set(&self, path: &'static str, answer: Answer) {
+        self.answers.lock().unwrap().insert(path, answer);
+    }
+
+    fn times(&self, path: &str) -> usize {
+        self.asked.lock().unwrap().iter().filter(|(_, asked)| asked == path).count()
+    }
+
+    async fn answer(self: Arc<Self>, mut stream: impl AsyncRead + AsyncWrite + Unpin) {
+        let mut request = [0; 2048];
+        let length = stream.read(&mut request).await.unwrap_or(0);
+        let text = String::from_utf8_lossy(&request[..length]).into_owned();
+        let path = text.split(' ').nth(1).unwrap_or_default().to_owned();
+        self.asked.lock().unwrap().push((Instant::now(), path.clone()));
+        {
+            let mut open = self.open.lock().unwrap();
+            open.0 += 1;
+            open.1 = open.1.max(open.0);
+        }
+        let answer = self.answers.lock().unwrap().get(path.as_str()).cloned();
+        let commands = include_bytes!("../../../tests/golden/cni/catch-all.json").to_vec();
+        match answer.unwrap_or(Answer::Body(commands)) {
+            Answer::Body(body) => {
+                let head = format!(
+                    "HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n\r\n",
+                    body.len()
+                );
+                let _ = stream.write_all(&[head.into_bytes(), body].concat()).await;
+            }
+            Answer::Raw(bytes) => _ = stream.write_all(&bytes).await,
+            // Until the client hangs up.
+            Answer::Silence => _ = stream.read(&mut request).await,
+        }
+        self.open.lock().unwrap().0 -= 1;
+    }
+}
+
+async fn listen(peer: Arc<Peer>, listener: TcpListener) {
+    let mut connections = JoinSet::new();
+    while let Ok((stream, _)) = listener.accept().await {
+        connections.spawn(peer.clone().answer(stream));
+    }
+}
+
+/// A watch over `peer` on a paused clock.
+struct Bench {
+    peer: Arc<Peer>,
+    headroom: watch::Receiver<Option<Arc<Headroom>>>,
+    registry: Registry,
+    facts: watch::Sender<NodeFacts>,
+    _tasks: JoinSet<()>,
+}
+
+impl Bench {
+    async fn new(peer: Arc<Peer>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = LocalAddress::Tcp(listener.local_addr().unwrap().to_string());
+        let mut tasks = JoinSet::new();
+        tasks.spawn(listen(peer.clone(), listener));
+        Self::at(peer, address.clone(), address, tasks)
+    }
+
+    fn at(peer: Arc<Peer>, introspection: LocalAddress, metrics: LocalAddress, mut tasks: JoinSet<()>) -> Self {
+        let clock = Clock::anchored("2026-05-04T10:00:30Z".parse().unwrap());
+        let client = Client::new(&CniConfig { enabled: true, introspection, metrics }).unwrap();
+        let facts = watch::Sender::new(NodeFacts {
+            max_pods: Some(11),
+            pods: 4,
+            host_network_pods: 3,
+            addressed_pods: 1,
+            cordoned: false,
+            aws_node: Some(Arc::default()),
+        });
+        let sender = watch::Sender::new(None);
+        let headroom = sender.subscribe();
+        let mut registry = Registry::default();
+        let metrics = CniMetrics::register(&mut registry);
+        tasks.spawn(follow(client, clock, facts.subscribe(), sender, metrics));
+        Self { peer, headroom, registry, facts, _tasks: tasks }
+    }
+
+    async fn next(&mut self) -> Arc<Headroom> {
+        self.headroom.changed().await.unwrap();
+        self.headroom.borrow_and_update().clone().unwrap()
+    }
+
+    fn failures(&self, source: &str) -> u32 {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
+        let series = format!("cni_read_failures_total{{source=\"{source}\"}} ");
+        text.lines().find_map(|line| line.strip_prefix(series.as_str())).unwrap().parse().unwrap()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn both_endpoints_are_read_every_fifteen_seconds_one_request_at_a_time() {
+    let mut bench = Bench::new(Peer::golden()).await;
+    let start = Instant::now();
+    for _ in 0..9 {
+        bench.next().await;
+    }
+    let headroom = bench.next().await;
+    let took = start.elapsed().as_secs_f64();
+    assert!((135.0..=149.0).contains(&took), "{took} s for nine pauses of 15 s with jitter");
+    assert_eq!((headroom.source, headroom.state), (Some(Source::Introspection), State::Ok));
+    assert_eq!(headroom.outlook.unwrap().binding, Limit::MaxPods);
+    let times = ["/v1/enis", "/metrics", "/v1/ipamd-env-settings"].map(|path| bench.peer.times(path));
+    assert_eq!(times, [10, 10, 1]);
+    assert_eq!(bench.peer.open.lock().unwrap().1, 1, "requests at a time");
+    assert_eq!((bench.failures("introspection"), bench.failures("metrics")), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_kubernetes_knows_is_in_the_next_reading() {
+    let mut bench = Bench::new(Peer::golden()).await;
+    bench.next().await;
+    assert_eq!(bench.next().await.limits.room, Some(7));
+    bench.facts.send_modify(|facts| facts.pods = 10);
+    assert_eq!(bench.next().await.limits.room, Some(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_kind_of_bad_answer_is_counted_and_the_metrics_take_over() {
+    let raw = |text: &str| Answer::Raw(text.as_bytes().to_vec());
+    let huge = vec![b' '; 1024 * 1024 + 1];
+    for (answer, named) in [
+        (Answer::Body(Vec::new()), "too early"),
+        (Answer::Body(ENIS[..300].to_vec()), "too early"),
+        (Answer::Body(include_bytes!("../../../tests/golden/cni/catch-all.json").to_vec()), "commands"),
+        (Answer::Body(huge), "too large"),
+        (raw("HTTP/1.1 404 Not Found\r\nContent-Length: 9\r\n\r\nNot Found"), "status 404"),
+        (raw("HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n"), "status 302"),
+        (raw("HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n{\"0\":{"), "broke"),
+        (raw("SSH-2.0-OpenSSH_9.9\r\n"), "broke"),
+        (raw(""), "broke"),
+        (Answer::Silence, "in time"),
+    ] {
+        let peer = Peer::golden();
+        peer.set("/v1/enis", answer);
+        let mut bench = Bench::new(peer).await;
+        let mut headroom = bench.next().await;
+        for _ in 0..2 {
+            headroom = bench.next().await;
+        }
+        assert_eq!(headroom.source, Some(Source::Metrics), "{named}");
+        assert!(headroom.problems["introspection"].contains(named), "{named}: {:?}", headroom.problems);
+        assert_eq!((bench.failures("introspection"), bench.failures("metrics")), (3, 0), "{named}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_endpoint_costs_a_second_and_a_half_and_is_asked_ever_less_often() {
+    let peer = Peer::golden();
+    peer.set("/v1/enis", Answer::Silence);
+    let mut bench = Bench::new(peer).await;
+    let start = Instant::now();
+    bench.next().await;
+    assert_eq!(start.elapsed().as_millis() / 100, 15);
+    bench.peer.set("/metrics", Answer::Silence);
+    sleep(Duration::from_mins(60)).await;
+    let asked = bench.peer.times("/v1/enis");
+    assert!((30..=36).contains(&asked), "{asked} times in an hour");
+    assert_eq!(bench.headroom.borrow().as_ref().unwrap().state, State::IpamdDown);
+    bench.peer.set("/v1/enis", Answer::Body(ENIS.to_vec()));
+    sleep(Duration::from_mins(3)).await;
+    let headroom = bench.headroom.borrow().clone().unwrap();
+    assert_eq!(headroom.source, Some(Source::Introspection));
+    assert_ne!(headroom.state, State::IpamdDown);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_nobody_listens_ipamd_is_down_after_three_tries() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let nobody = LocalAddress::Tcp(listener.local_addr().unwrap().to_string());
+    drop(listener);
+    let mut bench = Bench::at(Peer::golden(), nobody.clone(), nobody, JoinSet::new());
+    for state in [State::Ok, State::Ok, State::IpamdDown] {
+        let headroom = bench.next().await;
+        assert_eq!(headroom.state, state);
+        assert!(headroom.problems["metrics"].contains("nobody listens"), "{:?}", headroom.problems);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn introspection_may_be_a_unix_socket() {
+    let path: PathBuf = std::env::temp_dir().join(format!("spotwarden-{}-ipamd.sock", std::process::id()));
+    let _ = std::fs::remove_file(&path);
+    let listener = UnixListener::bind(&path).unwrap();
+    let peer = Peer::golden();
+    let mut tasks = JoinSet::new();
+    let serving = peer.clone();
+    tasks.spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            serving.clone().answer(stream).await;
+        }
+    });
+    let nobody = LocalAddress::Tcp("127.0.0.1:1".into());
+    let mut bench = Bench::at(peer, LocalAddress::Unix(path.clone()), nobody, tasks);
+    let headroom = bench.next().await;
+    assert_eq!(headroom.source, Some(Source::Introspection), "{:?}", headroom.problems);
+    assert_eq!(bench.peer.times("/v1/enis"), 1);
+    std::fs::remove_file(path).unwrap();
+}
