@@ -22,6 +22,8 @@ mod version;
 mod wire;
 
 #[cfg(test)]
+mod random;
+#[cfg(test)]
 mod tests;
 
 use std::collections::VecDeque;

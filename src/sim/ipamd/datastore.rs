@@ -216,15 +216,12 @@ impl Datastore {
 
     /// Writes down an allocation of an earlier process, wherever its address is.
     pub(super) fn restore(&mut self, address: IpAddr, holder: &Holder, at: Timestamp) -> Option<Moved> {
-        for eni in self.enis.values_mut() {
-            for (cidr, addresses) in eni.cidrs.values_mut().filter(|(cidr, _)| cidr.contains(address)) {
-                let entry = Address { holder: Some(holder.clone()), assigned: Some(at), unassigned: None };
-                addresses.insert(address, entry);
-                self.assigned += 1;
-                return Some(Moved { eni: eni.id.clone(), cidr: *cidr, address });
-            }
-        }
-        None
+        let around = |eni: &Eni| eni.cidrs.values().find(|(cidr, _)| cidr.contains(address)).map(|(cidr, _)| *cidr);
+        let (eni, cidr) = self.enis.values_mut().find_map(|eni| around(eni).map(|cidr| (eni, cidr)))?;
+        let (_, addresses) = eni.cidrs.get_mut(&cidr.to_string())?;
+        addresses.insert(address, Address { holder: Some(holder.clone()), assigned: Some(at), unassigned: None });
+        self.assigned += 1;
+        Some(Moved { eni: eni.id.clone(), cidr, address })
     }
 
     /// Takes an address back from a pod's sandbox; its cooldown begins.
@@ -269,7 +266,7 @@ impl Datastore {
 
     /// ENIs that the pool manager fills, with the number of their CIDRs.
     pub(super) fn fillable(&self, slots: i64, skip_primary: bool) -> Vec<(String, i64)> {
-        let enis = self.enis.values().filter(|eni| !eni.trunk && !eni.excluded && !(skip_primary && eni.primary));
+        let enis = self.enis.values().filter(|eni| !(eni.trunk || eni.excluded || skip_primary && eni.primary));
         let enis = enis.map(|eni| (eni.id.clone(), count(eni.cidrs.len())));
         enis.filter(|(_, cidrs)| *cidrs < slots).collect()
     }

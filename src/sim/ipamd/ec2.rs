@@ -157,7 +157,7 @@ impl Ec2 {
         // Device 0 of the other cards is the card's own.
         let first = u32::from(card > 0);
         let taken: Vec<u32> = self.enis.values().filter(|eni| eni.card == card).map(|eni| eni.device).collect();
-        let device = (first..).find(|device| !taken.contains(device)).unwrap_or(first);
+        let device = (first..u32::MAX).find(|device| !taken.contains(device)).unwrap_or(first);
         self.made += 1;
         let id = format!("eni-0123456789abcd{:03x}", 0xe00 + self.made);
         let subnet = subnet.to_owned();

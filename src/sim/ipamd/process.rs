@@ -370,7 +370,9 @@ impl Process {
             Effect::Failed(name) => self.metrics.add("awscni_ipamd_error_count", &[("fn", name)], 1),
             Effect::Cidrs { card, eni, cidrs } => {
                 if let Some(store) = self.stores.get_mut(&card) {
-                    cidrs.into_iter().for_each(|cidr| store.add_cidr(&eni, cidr));
+                    for cidr in cidrs {
+                        store.add_cidr(&eni, cidr);
+                    }
                 }
                 self.refresh(card);
             }

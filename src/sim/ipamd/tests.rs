@@ -1,5 +1,7 @@
 //! The whole simulator in time: growth, refusals, cooldown, restarts, and once over HTTP.
 
+#![allow(clippy::float_cmp, reason = "counters and sums of addresses are whole numbers")]
+
 use std::time::Duration;
 
 use jiff::SignedDuration;
@@ -67,15 +69,15 @@ async fn a_pod_beyond_the_pool_waits_for_the_next_eni_and_gets_its_address_then(
     let sim = node(with(Settings { warm_eni_target: 0, ..Settings::default() }));
     seconds(10).await;
     assert_eq!(add(&sim, 0..10), 9);
-    assert_eq!((sims_no_available(&sim), sim.truth().waiting), (1.0, 1));
+    assert_eq!((no_available(&sim), sim.truth().waiting), (1.0, 1));
     seconds(5).await;
     assert_eq!(sim.truth().waiting, 1, "a new ENI takes longer");
     seconds(20).await;
     assert_eq!((sums(&sim), sim.truth().waiting), ((18, 10, 0, 8), 0));
-    assert_eq!(sims_no_available(&sim), 1.0);
+    assert_eq!(no_available(&sim), 1.0);
 }
 
-fn sims_no_available(sim: &SimIpamd) -> f64 {
+fn no_available(sim: &SimIpamd) -> f64 {
     sim.metric("awscni_no_available_ip_addresses", &[])
 }
 
@@ -100,16 +102,16 @@ async fn growth_ends_at_the_instance_limit() {
 #[case::a_chunk_overshoots(10, 18)]
 #[case::not_binding(29, 27)]
 #[tokio::test(start_paused = true)]
-async fn growth_ends_at_max_pods(#[case] max_pods: i64, #[case] total: i64) {
+async fn growth_ends_at_max_pods(#[case] max_pods: i64, #[case] expected: i64) {
     let sim = node(NodeSpec { max_pods, ..NodeSpec::default() });
     seconds(10).await;
-    assert_eq!(sim.truth().reachable, total);
+    assert_eq!(sim.truth().reachable, expected);
     add(&sim, 0..40);
     seconds(300).await;
-    assert_eq!(sims_total(&sim), total);
+    assert_eq!(total(&sim), expected);
 }
 
-fn sims_total(sim: &SimIpamd) -> i64 {
+fn total(sim: &SimIpamd) -> i64 {
     sim.truth().total
 }
 
@@ -125,7 +127,7 @@ async fn a_full_subnet_refuses_once_per_two_minutes_and_leaves_the_trace_of_a_t3
     seconds(10).await;
     sim.configure(Settings { warm_ip_target: 3, ..Settings::default() });
     seconds(10).await;
-    assert_eq!(sims_total(&sim), 3);
+    assert_eq!(total(&sim), 3);
     let second = sim.change(|node, now| {
         let address = node.ec2.subnet(SUBNET).unwrap().take_addresses(2).unwrap();
         let eni = node.ec2.attach(0, SUBNET, address[0], vec![address[1]], now.wall);
@@ -160,7 +162,7 @@ async fn a_full_subnet_refuses_once_per_two_minutes_and_leaves_the_trace_of_a_t3
     sim.free_others(SUBNET);
     assert_eq!(sim.truth().reachable, 8);
     seconds(130).await;
-    assert_eq!(sims_total(&sim), 4, "one address was enough for the warm ENI");
+    assert_eq!(total(&sim), 4, "one address was enough for the warm ENI");
 }
 
 #[tokio::test(start_paused = true)]
@@ -200,7 +202,7 @@ async fn discovery_takes_the_emptiest_subnet_and_counts_each_refusal() {
     sim.leave_free("subnet-b", 5);
     add(&sim, 0..9);
     seconds(30).await;
-    assert_eq!((sims_total(&sim), sim.truth().subnets[SUBNET].0), (18, 1));
+    assert_eq!((total(&sim), sim.truth().subnets[SUBNET].0), (18, 1));
     add(&sim, 9..12);
     seconds(30).await;
     assert_eq!(errors(&sim, Api::Create, Refusal::InsufficientFreeAddressesInSubnet), 2.0);
@@ -277,7 +279,7 @@ async fn churn_starves_on_the_cooldown_although_the_pool_looks_half_empty() {
     assert_eq!(sums(&sim), (9, 4, 5, 0));
     assert_eq!((truth.next_free, truth.reachable), (Some(SignedDuration::from_secs(20)), 0));
     assert_eq!(sim.pod_added("demo/late"), Err(AddError::NoAddress));
-    assert_eq!(sims_no_available(&sim), 1.0);
+    assert_eq!(no_available(&sim), 1.0);
     let shown = sim.metric("awscni_total_ip_addresses", &[]) - sim.metric("awscni_assigned_ip_addresses", &[]);
     assert_eq!(shown, 5.0, "what the metrics take for free");
     seconds(30).await;
@@ -296,7 +298,7 @@ async fn warm_ip_targets_follow_the_pods_up_and_down() {
     assert_eq!((sums(&sim), sim.truth().enis), ((14, 12, 0, 2), 2));
     remove(&sim, 0..12);
     seconds(20).await;
-    let early = sims_total(&sim);
+    let early = total(&sim);
     seconds(200).await;
     assert!(early < 14, "addresses go back while they still rest");
     assert_eq!((sums(&sim), sim.truth().enis), ((4, 0, 0, 4), 2), "the minimum lies on the second ENI");
@@ -494,7 +496,7 @@ async fn a_second_card_keeps_one_address_and_serves_pods_that_want_both() {
     assert_eq!(sim.multi_nic_pod_added("again"), Err(AddError::NoAddress));
     assert_eq!(sums(&sim).1, 3, "what the failed one had got on the first card went back");
     seconds(60).await;
-    assert_eq!((sims_no_available(&sim) >= 1.0, sim.truth().waiting), (true, 0));
+    assert_eq!((no_available(&sim) >= 1.0, sim.truth().waiting), (true, 0));
 }
 
 #[tokio::test(start_paused = true)]
