@@ -34,7 +34,10 @@ control-plane: ## Build etcd, kube-apiserver and kube-controller-manager once (o
 
 .PHONY: bench
 bench: release control-plane ## Measure the release binary; ONLY="fence idle" for some figures, WRITE=1 for docs/figures.md
-	$(CARGO) bench --locked --profile dev --bench figures -- --binary dist/$(ARCH)/spotwarden $(if $(WRITE),--write) $(ONLY)
+	decisions=$$($(CARGO) bench --locked --target $(MUSL) --bench decisions --no-run \
+		--message-format json-render-diagnostics | sed -n '/"name":"decisions"/s/.*"executable":"\([^"]*\)".*/\1/p'); \
+	$(CARGO) bench --locked --profile dev --bench figures -- --binary dist/$(ARCH)/spotwarden \
+		--decisions "$$decisions" $(if $(WRITE),--write) $(ONLY)
 
 .PHONY: fmt
 fmt: ## Format the sources

@@ -6,7 +6,7 @@
 //!                               cluster ──┘
 //! ```
 //!
-//! [`ask`] holds the sockets and judges nothing; [`metadata`], [`access`] and [`cluster`] turn answers into findings and
+//! `ask` holds the sockets and judges nothing; [`metadata`], [`access`] and [`cluster`] turn answers into findings and
 //! ask nothing. Each question has its own time-out, so that everything together takes at most half a minute, and what
 //! does not depend on a question that failed is asked all the same.
 

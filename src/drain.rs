@@ -11,12 +11,13 @@ pub mod grace;
 pub mod outcome;
 mod plan;
 pub mod pod;
+mod pods;
 #[cfg(test)]
 mod tests;
 mod tracked;
 pub mod wish;
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -25,6 +26,7 @@ use self::eviction::EvictionAnswer;
 use self::outcome::Outcome;
 use self::plan::{Opening, Plan, Terms};
 use self::pod::{PodRef, PodView};
+use self::pods::Pods;
 use self::tracked::{Action, Tracked};
 use crate::clock::Now;
 use crate::config::{Config, OnBlockedEviction, PriorityShare};
@@ -80,7 +82,7 @@ pub struct Finish {
 pub struct Drain {
     plan: Plan,
     started: Instant,
-    pods: BTreeMap<PodRef, Tracked>,
+    pods: Pods,
     last_end: Instant,
     /// The deadline has passed; nothing is asked for any more.
     expired: bool,
@@ -92,7 +94,7 @@ pub struct Drain {
 impl Drain {
     /// Begins a drain of the pods that are there now.
     pub fn new(policy: Policy, deadline: Option<Deadline>, pods: impl IntoIterator<Item = PodView>, now: Now) -> Self {
-        let pods = pods.into_iter().map(|pod| (pod.id.clone(), Tracked::new(pod, now))).collect();
+        let pods = pods.into_iter().map(|pod| Tracked::new(pod, now)).collect();
         let mut drain = Self {
             plan: Plan::new(policy, now.instant),
             started: now.instant,
@@ -175,16 +177,16 @@ impl Drain {
         } else if !self.expired && !self.cancelled {
             // One that a DaemonSet put up again; evicting it each time would only make it come again.
             pod.daemon_set_eviction = false;
-            self.pods.insert(pod.id.clone(), Tracked::new(pod, now));
+            self.pods.insert(Tracked::new(pod, now));
         }
     }
 
     /// Replaces the whole picture after a re-list: what is not listed is gone.
     pub fn relisted(&mut self, pods: &[PodView], now: Now) -> Vec<Effect> {
-        let gone: Vec<PodRef> = self
+        let gone: Vec<Arc<PodRef>> = self
             .pods
             .iter()
-            .filter(|(id, tracked)| tracked.outcome.is_none() && !pods.iter().any(|pod| pod.id == **id))
+            .filter(|(id, tracked)| tracked.outcome.is_none() && !pods.iter().any(|pod| pod.id == ***id))
             .map(|(id, _)| id.clone())
             .collect();
         for pod in pods {
@@ -348,9 +350,13 @@ impl Drain {
 
     /// Number of pods by outcome, in the order of [`Outcome::ALL`].
     pub fn outcomes(&self) -> [u32; 5] {
-        Outcome::ALL.map(|outcome| {
-            u32::try_from(self.pods.values().filter(|pod| pod.outcome == Some(outcome)).count()).unwrap_or(u32::MAX)
-        })
+        let mut counts = [0; Outcome::ALL.len()];
+        for ended in self.pods.values().filter_map(|pod| pod.outcome) {
+            for (count, outcome) in counts.iter_mut().zip(Outcome::ALL) {
+                *count += u32::from(outcome == ended);
+            }
+        }
+        counts
     }
 
     /// Pods still to go, and pods left alone.
@@ -362,9 +368,9 @@ impl Drain {
     /// The state of every pod, for people.
     pub fn pods(&self) -> Vec<PodStatus> {
         self.pods
-            .values()
-            .map(|pod| PodStatus {
-                id: pod.view.id.clone(),
+            .iter()
+            .map(|(id, pod)| PodStatus {
+                id: id.clone(),
                 phase: pod.phase(),
                 outcome: pod.outcome,
                 wanted: pod.view.grace,

@@ -90,23 +90,20 @@ impl Endpoint {
 /// The result of one request, as metrics group it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
-    /// Content.
+    /// Content, or word that there is none (404).
     Ok,
-    /// 404.
-    Absent,
     /// No usable answer.
     Failed(Failure),
 }
 
 impl Outcome {
     /// The labels.
-    pub const WORDS: [&str; 3] = ["ok", "absent", "error"];
+    pub const WORDS: [&str; 2] = ["ok", "error"];
 
     /// The label.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "ok",
-            Self::Absent => "absent",
             Self::Failed(_) => "error",
         }
     }
@@ -337,11 +334,7 @@ impl Client {
 
     async fn get_with(&self, token: &Token, item: Item) -> Result<Answer, Error> {
         let result = self.exchange(token, item).await;
-        let outcome = match &result {
-            Ok(Answer { body: Some(_), .. }) => Outcome::Ok,
-            Ok(Answer { body: None, .. }) => Outcome::Absent,
-            Err(error) => error.outcome(),
-        };
+        let outcome = result.as_ref().map_or_else(Error::outcome, |_| Outcome::Ok);
         self.metrics.request(item.endpoint(), outcome);
         result
     }

@@ -9,6 +9,7 @@ pub mod announcement;
 mod early;
 pub mod fence;
 pub mod fencing;
+mod ledger;
 pub mod machine;
 pub mod marks;
 mod notes;

@@ -6,7 +6,7 @@
 //! [`Status`] at the moment of the scrape.
 //!
 //! Every label comes from a closed set, every counter whose label values are few is there from the start with 0, and an
-//! idle agent shows fewer than 100 series.
+//! idle agent shows at most 100 series. What makes no sense before something happened is not shown before.
 
 pub mod api;
 pub mod classic;
@@ -16,6 +16,7 @@ pub mod identity;
 pub mod imds;
 pub mod interruption;
 pub mod negotiate;
+pub mod occasional;
 pub mod process;
 pub mod state;
 

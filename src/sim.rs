@@ -4,6 +4,7 @@
 pub mod apiserver;
 pub mod gateway;
 pub mod imds;
+pub mod ipamd;
 pub mod kubelet;
 pub mod objects;
 mod onlooker;

@@ -94,7 +94,7 @@ pub(crate) async fn measure(lab: &Lab, node: &Node) -> Result<Vec<Row>> {
     ];
     if node.memory {
         rows.push(Row {
-            what: format!("memory (VmRSS) of an idle agent on a node with {pods} pods"),
+            what: format!("memory (VmRSS) of an idle agent, every signal polled, on a node with {pods} pods"),
             goal: format!("≤ {}", megabytes(MEMORY_GOALS.0)),
             measured: megabytes(idle),
             incumbent: "46 MB",

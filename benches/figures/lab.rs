@@ -22,12 +22,14 @@ pub(crate) struct Lab {
     pub(crate) http: reqwest::Client,
     /// What is measured.
     pub(crate) binary: PathBuf,
+    /// What measures the decisions.
+    pub(crate) decisions: PathBuf,
 }
 
 impl Lab {
-    pub(crate) async fn start(binary: PathBuf) -> Result<Self> {
+    pub(crate) async fn start(binary: PathBuf, decisions: PathBuf) -> Result<Self> {
         let plane = ControlPlane::shared();
-        let lab = Self { plane, client: plane.admin_client(), http: plane.http(), binary };
+        let lab = Self { plane, client: plane.admin_client(), http: plane.http(), binary, decisions };
         for file in ["namespace.yaml", "service-account.yaml", "rbac.yaml"] {
             lab.apply(&Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests/base").join(file)).await?;
         }

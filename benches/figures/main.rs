@@ -2,10 +2,11 @@
 //!
 //! The agent is a process of its own with the rights of `manifests/base`; IMDS and the kubelet are the simulated ones and
 //! run here. Nothing is judged but what can be seen from outside: the API server's audit log, what IMDS was asked,
-//! `/proc`, and what became of the pods. A goal that is missed is printed as such and is no failure; the exit code says
+//! `/proc`, and what became of the pods. What can only be measured inside a process is, by the program of
+//! `benches/decisions`, whose lines are taken in. A goal that is missed is printed as such and is no failure; the exit code says
 //! whether everything could be measured.
 //!
-//! This program is not optimised and need not be: what it measures is another process.
+//! This program is not optimised and need not be: what it measures are other processes.
 
 mod agent;
 mod calls;
@@ -20,6 +21,7 @@ mod calls;
 )]
 #[path = "../../tests/it/controlplane.rs"]
 mod controlplane;
+mod decisions;
 mod drain;
 mod fence;
 mod idle;
@@ -48,7 +50,8 @@ type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 /// No figure needs longer; the longest takes two minutes of notice and its preparation.
 const LIMIT: Duration = Duration::from_mins(5);
 
-const USAGE: &str = "usage: figures --binary FILE [--write] [NAME…]; `make bench` builds the binary and calls this";
+const USAGE: &str =
+    "usage: figures --binary FILE --decisions FILE [--write] [NAME…]; `make bench` builds the binaries and calls this";
 
 /// A figure, or several that come out of one run.
 struct Figure {
@@ -59,11 +62,12 @@ struct Figure {
 }
 
 /// In the order in which they are measured; the table keeps it.
-const FIGURES: [Figure; 7] = [
+const FIGURES: [Figure; 8] = [
     Figure { name: "fence", alone: true, measure: |lab| Box::pin(fence::measure(lab)) },
     Figure { name: "drain-58", alone: true, measure: |lab| Box::pin(drain::measure(lab, &drain::HALF)) },
     Figure { name: "drain-110", alone: true, measure: |lab| Box::pin(drain::measure(lab, &drain::FULL)) },
     Figure { name: "size", alone: true, measure: |lab| Box::pin(async { machine::size(&lab.binary) }) },
+    Figure { name: "decisions", alone: true, measure: |lab| Box::pin(decisions::measure(lab)) },
     Figure { name: "idle", alone: false, measure: |lab| Box::pin(idle::measure(lab)) },
     Figure { name: "mixed", alone: false, measure: |lab| Box::pin(mixed::measure(lab)) },
     Figure { name: "outage", alone: false, measure: |lab| Box::pin(outage::measure(lab)) },
@@ -72,6 +76,7 @@ const FIGURES: [Figure; 7] = [
 /// What was asked for.
 struct Wanted {
     binary: PathBuf,
+    decisions: PathBuf,
     write: bool,
     names: Vec<String>,
 }
@@ -92,12 +97,13 @@ fn main() -> ExitCode {
 
 fn wanted() -> Result<Wanted> {
     let mut arguments = std::env::args().skip(1);
-    let mut wanted = Wanted { binary: PathBuf::new(), write: false, names: Vec::new() };
+    let mut wanted = Wanted { binary: PathBuf::new(), decisions: PathBuf::new(), write: false, names: Vec::new() };
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             // Cargo says so to every bench.
             "--bench" => {}
             "--binary" => wanted.binary = arguments.next().ok_or(USAGE)?.into(),
+            "--decisions" => wanted.decisions = arguments.next().ok_or(USAGE)?.into(),
             "--write" => wanted.write = true,
             name if FIGURES.iter().any(|figure| figure.name == name) => wanted.names.push(argument),
             other => {
@@ -106,8 +112,10 @@ fn wanted() -> Result<Wanted> {
             }
         }
     }
-    if !wanted.binary.is_file() {
-        return Err(format!("there is no binary `{}`\n{USAGE}", wanted.binary.display()).into());
+    for binary in [&wanted.binary, &wanted.decisions] {
+        if !binary.is_file() {
+            return Err(format!("there is no binary `{}`\n{USAGE}", binary.display()).into());
+        }
     }
     if wanted.write && !wanted.names.is_empty() {
         return Err("a page with some of the figures would hide the others: leave the names out, or --write".into());
@@ -118,7 +126,7 @@ fn wanted() -> Result<Wanted> {
 async fn run(wanted: &Wanted) -> Result<()> {
     let machine = Machine::read()?;
     say(&format!("{machine}\nstarting the control plane …"));
-    let lab = Lab::start(wanted.binary.clone()).await?;
+    let lab = Lab::start(wanted.binary.clone(), wanted.decisions.clone()).await?;
     let chosen = |figure: &&Figure| wanted.names.is_empty() || wanted.names.iter().any(|name| name == figure.name);
     let (alone, together): (Vec<_>, Vec<_>) = FIGURES.iter().filter(chosen).partition(|figure| figure.alone);
 

@@ -331,7 +331,7 @@ mod tests {
 
     fn pod(name: &str) -> PodStatus {
         PodStatus {
-            id: PodRef { namespace: "shop".into(), name: name.into(), uid: String::new() },
+            id: PodRef { namespace: "shop".into(), name: name.into(), uid: String::new() }.into(),
             phase: "blocked",
             outcome: None,
             wanted: Duration::from_secs(90),

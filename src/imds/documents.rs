@@ -45,7 +45,7 @@ impl Oddity {
     pub const ALL: [Self; 7] =
         [Self::Malformed, Self::UnknownWord, Self::NoTime, Self::OddTime, Self::FarFuture, Self::Stale, Self::OddId];
 
-    /// The label.
+    /// What the log calls it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Malformed => "malformed",
@@ -55,6 +55,14 @@ impl Oddity {
             Self::FarFuture => "far_future",
             Self::Stale => "stale",
             Self::OddId => "odd_id",
+        }
+    }
+
+    /// What metrics count it as: what a reader of a graph would act on differently. Details are odd in several ways.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::Malformed | Self::UnknownWord | Self::Stale => self.as_str(),
+            Self::NoTime | Self::OddTime | Self::FarFuture | Self::OddId => "odd",
         }
     }
 }

@@ -71,7 +71,11 @@ impl Announcement {
     /// How it is answered at `now`.
     pub fn response(&self, config: &Config, now: Instant) -> Response {
         let response = config.response(self.signal.kind);
-        let early = self.full_response_at(config).is_some_and(|at| now < at);
+        if self.signal.kind != Kind::ScheduledEvent {
+            return response;
+        }
+        // An event whose time cannot be read may be weeks away.
+        let early = self.full_response_at(config).is_none_or(|at| now < at);
         if early { response.min(Response::Taint) } else { response }
     }
 
@@ -200,6 +204,15 @@ impl Announcements {
         taken
     }
 
+    /// Another copy of the agent has seen this one before; whether it is in force here.
+    pub fn adopt(&mut self, entry: &Entry) -> Option<Deadline> {
+        let known = self.all.iter_mut().find(|one| one.signal.id == entry.id)?;
+        known.first_seen = known.first_seen.min(entry.first_seen);
+        let deadline = known.signal.deadline;
+        self.all.sort_by(|a, b| order(a).cmp(&order(b)));
+        deadline
+    }
+
     fn insert(&mut self, one: Announcement) {
         let at = self.all.partition_point(|other| order(other) <= order(&one));
         self.all.insert(at, one);
@@ -223,11 +236,20 @@ impl Announcements {
         self.all.iter().min_by_key(urgency)
     }
 
-    /// The earliest deadline of those that clear the node at `now`; `None` if none does, `Some(None)` without a deadline.
-    pub fn drain_deadline(&self, config: &Config, now: Instant) -> Option<Option<Deadline>> {
-        let draining = || self.all.iter().filter(|one| one.drains(config, now));
-        draining().next()?;
-        Some(draining().filter_map(|one| one.signal.deadline).min_by_key(|deadline| deadline.instant))
+    /// Whether the node's pods have to leave at `now`.
+    pub fn is_draining(&self, config: &Config, now: Instant) -> bool {
+        self.all.iter().any(|one| one.drains(config, now))
+    }
+
+    /// The earliest deadline of those that clear the node at `now`, if any of them has one.
+    pub fn drain_deadline(&self, config: &Config, now: Instant) -> Option<Deadline> {
+        let draining = self.all.iter().filter(|one| one.drains(config, now));
+        draining.filter_map(|one| one.signal.deadline).min_by_key(|deadline| deadline.instant)
+    }
+
+    /// The earliest deadline of all, whatever the response.
+    pub fn earliest_deadline(&self) -> Option<Deadline> {
+        self.all.iter().filter_map(|one| one.signal.deadline).min_by_key(|deadline| deadline.instant)
     }
 
     /// When a response changes or an announcement expires, if nothing else happens.

@@ -16,8 +16,8 @@ use crate::k8s::node::NodeView;
 /// Load balancer controllers drop a node that carries this label, whatever its value.
 pub const LOAD_BALANCER_LABEL: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
 
-/// Taints of others who take a node away for good: Karpenter, the Cluster Autoscaler. Where one of these stands our cordon
-/// is theirs too.
+/// Taints of others who take a node away for good: Karpenter, the Cluster Autoscaler. While one of these stands they rely
+/// on a cordon and on load balancers keeping off, whoever saw to that.
 const TAKEN_OVER_BY: [&str; 2] = ["karpenter.sh/disrupted", "ToBeDeletedByClusterAutoscaler"];
 
 /// One part of the marks; the API server may refuse each on its own.
@@ -149,7 +149,7 @@ pub fn present(node: &NodeView, ours: &Marks) -> Marks {
     }
 }
 
-/// Somebody else is taking this node away: what both of us want there is not ours to undo.
+/// Somebody else is taking this node away, and what both of us want there is not to be undone meanwhile.
 pub fn taken_over(node: &NodeView) -> bool {
     node.taints
         .iter()
@@ -183,7 +183,7 @@ fn unschedulable(node: &NodeView, goal: &Goal, ours: &mut Marks) -> Vec<Value> {
             vec![guard, json!({ "op": "add", "path": path, "value": true })]
         }
         (false, is) => {
-            let undo = is && ours.unschedulable && !taken_over(node);
+            let undo = is && ours.unschedulable;
             ours.unschedulable = false;
             if !undo {
                 return Vec::new();
@@ -228,8 +228,7 @@ fn labels(node: &NodeView, goal: &Goal, ours: &mut Marks) -> Vec<Value> {
     let leaving: Vec<String> = ours.labels.keys().filter(|key| !goal.labels.contains_key(*key)).cloned().collect();
     for key in leaving {
         let value = ours.labels.remove(&key);
-        let shared = key == LOAD_BALANCER_LABEL && taken_over(node);
-        if is(&key) == value.as_ref() && !shared {
+        if is(&key) == value.as_ref() {
             ops.extend(remove_from_map("labels", &key, value.as_deref()));
         }
     }

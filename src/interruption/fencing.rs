@@ -10,6 +10,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::fence::{self, Goal, Part};
+use super::ledger::Ledger;
 use super::record::Record;
 use super::state::{Marks, State};
 use super::{Effect, PatchAnswer};
@@ -54,15 +55,7 @@ struct Reached {
 pub struct Fencing {
     goal: Goal,
     boot_id: Option<String>,
-    /// What of the node's marks is ours, as far as the API server acknowledged it.
-    ours: Marks,
-    /// Those of ours that the watch has shown on the node.
-    confirmed: Marks,
-    /// Annotations whose marks this process knows of. Any other one tells of marks that are ours all the same: set by a
-    /// patch whose answer was lost, or by another copy of the agent.
-    known: Vec<String>,
-    /// Marks of a patch without an annotation whose answer never came, and that may have been applied.
-    unknown: Option<Marks>,
+    ledger: Ledger,
     in_flight: Option<InFlight>,
     /// After a refusal the parts go one by one, so that only what is refused is left out.
     one_by_one: bool,
@@ -71,8 +64,6 @@ pub struct Fencing {
     refused: Vec<Part>,
     /// Parts that somebody took away while they stood.
     yielded: Vec<Part>,
-    /// Marks of ours that stayed because another actor wants them too.
-    left: Vec<&'static str>,
     /// What an agent before this one had reached for which announcements.
     reached: Option<Reached>,
     failures: u32,
@@ -80,6 +71,8 @@ pub struct Fencing {
     retry_at: Option<Instant>,
     last_failure: Option<String>,
     sent: bool,
+    /// The fence stood already when this goal came.
+    stands: bool,
     done: bool,
 }
 
@@ -88,22 +81,19 @@ impl Default for Fencing {
         Self {
             goal: Goal::nothing(),
             boot_id: None,
-            ours: Marks::default(),
-            confirmed: Marks::default(),
-            known: Vec::new(),
-            unknown: None,
+            ledger: Ledger::default(),
             in_flight: None,
             one_by_one: false,
             recorded: false,
             refused: Vec::new(),
             yielded: Vec::new(),
-            left: Vec::new(),
             reached: None,
             failures: 0,
             quick_retries: 0,
             retry_at: None,
             last_failure: None,
             sent: false,
+            stands: false,
             done: true,
         }
     }
@@ -119,17 +109,16 @@ impl Fencing {
             // What is left to take away goes by the name under which it was set.
             goal.episode = self.goal.episode.take();
         }
+        let stands = self.is_set() && goal.is_hard();
         let ids = || goal.announcements.iter().map(|entry| &entry.id);
         let reached = self.reached.take();
         let reached = reached.filter(|reached| reached.response == goal.response && reached.ids.iter().eq(ids()));
         *self = Self {
             goal,
             boot_id: boot_id.cloned(),
-            ours: std::mem::take(&mut self.ours),
-            confirmed: std::mem::take(&mut self.confirmed),
-            known: std::mem::take(&mut self.known),
-            unknown: self.unknown.take(),
+            ledger: std::mem::take(&mut self.ledger),
             in_flight: self.in_flight.take(),
+            stands,
             // The annotation must not go on claiming what was taken away while no agent looked.
             done: reached.as_ref().is_some_and(|reached| reached.lost.is_empty()),
             yielded: reached.map(|reached| reached.lost).unwrap_or_default(),
@@ -139,11 +128,8 @@ impl Fencing {
 
     /// Takes over what an agent before this one had recorded on `node`. `same_boot`: it was about this life of the node.
     pub fn resume(&mut self, state: &State, node: &NodeView, same_boot: bool) {
-        let present = fence::present(node, &state.marks);
-        let lost = state.marks.clone().without(&present).parts();
-        self.ours = std::mem::take(&mut self.ours).with(&present);
+        let lost = self.ledger.take_over(state, node);
         let ids = state.announcements.iter().map(|entry| entry.id.clone()).collect();
-        self.known.extend(fence::state_text(node).map(str::to_owned));
         self.goal.episode.clone_from(&state.episode);
         self.boot_id.clone_from(&state.boot_id);
         self.reached = (same_boot && state.complete).then_some(Reached { response: state.response, ids, lost });
@@ -156,10 +142,12 @@ impl Fencing {
         self.done
     }
 
-    /// The scheduler keeps off, as opposed to a response that asks for no fence and to one that was refused.
+    /// The scheduler keeps off, as opposed to a response that asks for no fence and to one that was refused. A fence that
+    /// stands goes on to do so while its words change.
     pub fn is_set(&self) -> bool {
         let holds = |part: &Part| !self.refused.contains(part);
-        self.done && self.goal.is_hard() && [Part::Taints, Part::Unschedulable].iter().any(holds)
+        let set = self.done && [Part::Taints, Part::Unschedulable].iter().any(holds);
+        self.goal.is_hard() && (set || self.stands)
     }
 
     /// A patch was sent for this goal; marks that were found in place have been reported before.
@@ -177,25 +165,23 @@ impl Fencing {
         self.refused.iter().map(|part| part.as_str()).collect()
     }
 
-    /// Marks that stayed on the way back, because another actor wants them too.
-    pub fn left(&self) -> &[&'static str] {
-        &self.left
-    }
-
     /// When to try again, if nothing else happens.
     pub fn retry_at(&self) -> Option<Instant> {
         self.retry_at.filter(|_| self.in_flight.is_none())
     }
 
+    /// What another copy of the agent has written on `node` and this one does not know of yet.
+    pub fn foreign_record(&self, node: &NodeView) -> Option<State> {
+        self.ledger.foreign_record(node)
+    }
+
     /// Takes a look at the Node as the watch shows it.
     pub fn seen(&mut self, node: &NodeView) {
-        let present = fence::present(node, &self.ours);
-        let lost = self.confirmed.clone().without(&present);
-        self.confirmed = present;
+        let lost = self.ledger.seen(node);
         if lost.is_empty() || !self.done {
             return;
         }
-        self.ours = std::mem::take(&mut self.ours).without(&lost);
+        self.ledger.give_up(&lost);
         self.yielded.extend(lost.parts());
         // The annotation must not go on claiming them.
         self.done = self.goal.is_nothing();
@@ -212,7 +198,7 @@ impl Fencing {
             return None;
         }
         self.retry_at = None;
-        self.learn(node);
+        self.ledger.learn(node);
         let patch = if self.one_by_one { self.next_part(node) } else { self.whole(node) };
         let Some((parts, ops, ours, text)) = patch else {
             self.finish(node, now);
@@ -222,19 +208,6 @@ impl Fencing {
         self.in_flight = Some(InFlight { parts, before: node.clone(), ours, text });
         let timeout = (TIMEOUT * 2_u32.pow(self.failures.min(8))).min(LONGEST_TIMEOUT);
         Some(Effect::PatchNode { ops: ops.into(), timeout })
-    }
-
-    /// What the Node tells about what is ours.
-    fn learn(&mut self, node: &NodeView) {
-        let text = fence::state_text(node);
-        if let Some(unknown) = &self.unknown {
-            self.ours = std::mem::take(&mut self.ours).with(&fence::present(node, unknown));
-        }
-        let news = text.filter(|text| !self.known.iter().any(|known| known == text));
-        if let Some(state) = news.and_then(|text| State::parse(text).ok()) {
-            self.ours = std::mem::take(&mut self.ours).with(&fence::present(node, &state.marks));
-        }
-        self.known.extend(news.map(str::to_owned));
     }
 
     /// Parts that are not to be touched.
@@ -257,7 +230,7 @@ impl Fencing {
 
     /// What has to change for each part, and what is ours in the end.
     fn changes(&self, node: &NodeView) -> (Vec<(Part, Vec<Value>)>, Marks) {
-        let mut ours = self.ours.clone();
+        let mut ours = self.ledger.ours().clone();
         let wanted = Part::MARKS.into_iter().filter(|part| !self.is_out(*part));
         let changes = wanted.map(|part| (part, fence::mark_ops(part, node, &self.goal, &mut ours)));
         (changes.collect::<Vec<_>>().into_iter().filter(|(_, ops)| !ops.is_empty()).collect(), ours)
@@ -276,14 +249,14 @@ impl Fencing {
             return Some((vec![Part::State], ops, ours, text));
         };
         if !self.recorded
-            && let Some((ops, text)) = self.record(node, &self.ours, false)
+            && let Some((ops, text)) = self.record(node, self.ledger.ours(), false)
         {
             if !ops.is_empty() {
-                return Some((vec![Part::State], ops, self.ours.clone(), text));
+                return Some((vec![Part::State], ops, self.ledger.ours().clone(), text));
             }
             self.recorded = true;
         }
-        let mut ours = self.ours.clone();
+        let mut ours = self.ledger.ours().clone();
         drop(fence::mark_ops(part, node, &self.goal, &mut ours));
         let (record, text) = self.record(node, &ours, false).unwrap_or_default();
         let parts = if record.is_empty() { vec![part] } else { vec![Part::State, part] };
@@ -304,7 +277,7 @@ impl Fencing {
             return;
         }
         let (_, ours) = self.changes(node);
-        self.ours = ours;
+        self.ledger.settled(ours, None);
         self.done = true;
     }
 
@@ -313,12 +286,8 @@ impl Fencing {
         let Some(sent) = self.in_flight.take() else { return (None, None) };
         match answer {
             PatchAnswer::Applied(node) => {
-                self.unknown = None;
-                self.known.extend(sent.text.clone());
                 self.recorded |= self.one_by_one && sent.parts.contains(&Part::State);
-                self.note_left(&sent, &node);
-                self.ours = sent.ours;
-                self.confirmed = Marks::default();
+                self.ledger.settled(sent.ours, sent.text.as_deref());
                 (Some(node), None)
             }
             PatchAnswer::DryRun => {
@@ -338,21 +307,10 @@ impl Fencing {
                 (None, self.failed(format!("{status} {message}"), true, now))
             }
             PatchAnswer::Failed(reason) => {
-                // Whatever the annotation says next may be of this patch.
-                self.known.clear();
-                self.unknown = sent.text.is_none().then_some(sent.ours);
+                self.ledger.unanswered(sent.ours, sent.text.as_deref());
                 (None, self.failed(reason, true, now))
             }
         }
-    }
-
-    /// Marks of ours that an applied restore left where they are.
-    fn note_left(&mut self, sent: &InFlight, node: &NodeView) {
-        if !self.goal.is_nothing() {
-            return;
-        }
-        let still = fence::present(node, &self.ours.clone().without(&sent.ours));
-        self.left.extend(still.parts().into_iter().map(Part::as_str));
     }
 
     /// A refusal: of the guards, if they moved, else of the parts themselves. Whether it calls for a pause.

@@ -57,6 +57,8 @@ pub struct Machine {
     fence_untold: Option<Instant>,
     /// Marks are to be taken away, or were: the announcement after which the Event is named.
     epilogue: Option<String>,
+    /// That the way back waits for another actor was told.
+    wait_told: bool,
     drain: Option<Drain>,
     /// What the drain's Events are named after.
     drain_key: String,
@@ -90,6 +92,7 @@ impl Machine {
             episode: None,
             fence_untold: None,
             epilogue: None,
+            wait_told: false,
             drain: None,
             drain_key: String::new(),
             drain_deadline: None,
@@ -152,7 +155,7 @@ impl Machine {
         let finish = self.drain.as_ref().and_then(Drain::finish);
         Status {
             pending,
-            deadline: self.announcements.drain_deadline(&self.config, now).flatten(),
+            deadline: self.announcements.earliest_deadline(),
             fenced: self.fencing.is_set(),
             forecast: self.forecast.clone(),
             node_seen: self.node.is_some(),
@@ -197,6 +200,9 @@ impl Machine {
 
     /// An announcement that is news.
     fn begin(&mut self, id: &str, effects: &mut Vec<Effect>) {
+        if self.is_known_to_a_copy(id, effects) {
+            return;
+        }
         let Some(one) = self.announcements.get(id) else { return };
         effects.push(Effect::Record(Record::NoticeSeen {
             kind: one.signal.kind,
@@ -204,16 +210,27 @@ impl Machine {
             deadline: one.signal.deadline,
             detail: one.signal.detail.clone(),
         }));
-        effects.push(Effect::Publish(self.announce(one)));
+        effects.push(Effect::Publish(notes::announce(one)));
         // Its budgets are asked about while there is time to act on the answer.
         self.preflight = None;
+    }
+
+    /// Another copy of the agent on this node was first, has counted it and tells of it. Its names are ours.
+    fn is_known_to_a_copy(&mut self, id: &str, effects: &mut Vec<Effect>) -> bool {
+        let record = self.node.as_ref().and_then(|node| self.fencing.foreign_record(node));
+        let Some(state) = record.filter(|state| state.boot_id == self.boot_id) else { return false };
+        let Some(entry) = state.announcements.iter().find(|entry| entry.id == id) else { return false };
+        let deadline = self.announcements.adopt(entry);
+        self.episode = self.episode.take().or(state.episode);
+        effects.push(Effect::Record(Record::Resumed { kind: entry.kind, deadline }));
+        true
     }
 
     fn moved(&mut self, id: &str, effects: &mut Vec<Effect>) {
         let Some(one) = self.announcements.get(id) else { return };
         let Some(deadline) = one.signal.deadline else { return };
         effects.push(Effect::Record(Record::Rescheduled { kind: one.signal.kind, deadline }));
-        let NodeEvent { key, reason, note, warning } = self.announce(one);
+        let NodeEvent { key, reason, note, warning } = notes::announce(one);
         let key = format!("{key}/{}", deadline.wall);
         effects.push(Effect::Publish(NodeEvent { key, reason, note: format!("rescheduled: {note}"), warning }));
     }
@@ -261,7 +278,7 @@ impl Machine {
             let (kind, deadline) = (one.signal.kind, one.signal.deadline);
             effects.push(Effect::Record(Record::Resumed { kind, deadline }));
             if one.retold {
-                effects.push(Effect::Publish(self.announce(&one)));
+                effects.push(Effect::Publish(notes::announce(&one)));
             }
             self.platform_awaited = Some(now.instant + PLATFORM_PATIENCE);
         }
@@ -301,12 +318,15 @@ impl Machine {
         for kind in self.announcements.expire(now.instant) {
             self.over(kind, "it expired without an interruption", &last, effects);
         }
-        let deadline = self.announcements.drain_deadline(&self.config, now.instant);
-        if deadline.is_none() {
+        let draining = self.announcements.is_draining(&self.config, now.instant);
+        if !draining {
             self.call_off(now, effects);
         }
         self.advance_marks(now, effects);
-        self.advance_drain(deadline, now, effects);
+        if draining {
+            self.drain_by(self.announcements.drain_deadline(&self.config, now.instant), now, effects);
+        }
+        self.advance_drain(now, effects);
         self.advance_preflight(now, effects);
     }
 
@@ -328,6 +348,7 @@ impl Machine {
             }
             self.fencing.aim(goal, self.boot_id.as_ref());
         }
+        self.announce_wait(effects);
         if !self.may_mark() {
             return;
         }
@@ -338,9 +359,24 @@ impl Machine {
         self.announce_marks(now, effects);
     }
 
-    /// Nothing is taken away before every source was heard: after a restart or a reboot silence is no all-clear.
+    /// Nothing is taken away before every source was heard: after a restart or a reboot silence is no all-clear. Nor while
+    /// another actor takes the node away, who may still give it up.
     fn may_mark(&self) -> bool {
-        !self.announcements.is_empty() || self.unheard.is_empty()
+        !self.announcements.is_empty() || (self.unheard.is_empty() && !self.is_taken_over())
+    }
+
+    fn is_taken_over(&self) -> bool {
+        self.node.as_ref().is_some_and(fence::taken_over)
+    }
+
+    /// Told once: whoever finds our marks on a node of which nothing is wrong wants to know why.
+    fn announce_wait(&mut self, effects: &mut Vec<Effect>) {
+        let waits = self.epilogue.is_some() && self.announcements.is_empty() && self.is_taken_over();
+        if waits && !self.wait_told {
+            let reason = "another actor is taking the node away; the marks stay until it gives up".to_owned();
+            effects.push(Effect::Record(Record::RestoreFailed { reason }));
+        }
+        self.wait_told = waits;
     }
 
     fn node_patched(&mut self, answer: PatchAnswer, now: Now, effects: &mut Vec<Effect>) {
@@ -383,16 +419,12 @@ impl Machine {
     fn announce_restored(&mut self, effects: &mut Vec<Effect>) {
         self.fence_untold = None;
         let Some(last) = self.epilogue.take().filter(|_| self.fencing.was_sent()) else { return };
-        let left = self.fencing.left().to_vec();
-        let (key, note) = (format!("{last}/Restored"), notes::restored(&left));
+        let (key, note) = (format!("{last}/Restored"), notes::RESTORED.to_owned());
         effects.push(Effect::Publish(NodeEvent { key, reason: "Restored", note, warning: false }));
-        effects.push(Effect::Record(Record::Restored { left }));
+        effects.push(Effect::Record(Record::Restored));
     }
 
-    fn advance_drain(&mut self, deadline: Option<Option<Deadline>>, now: Now, effects: &mut Vec<Effect>) {
-        if let Some(deadline) = deadline {
-            self.drain_by(deadline, now, effects);
-        }
+    fn advance_drain(&mut self, now: Now, effects: &mut Vec<Effect>) {
         if let Some(drain) = &mut self.drain {
             effects.extend(drain.step(now));
         }
@@ -456,8 +488,9 @@ impl Machine {
 
     /// Asks about the budgets while something is coming that does not clear the node yet.
     fn advance_preflight(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        let draining = self.drain.is_some() || self.announcements.drain_deadline(&self.config, now.instant).is_some();
-        if self.announcements.is_empty() || draining || self.config.dry_run {
+        let draining = self.drain.is_some() || self.announcements.is_draining(&self.config, now.instant);
+        let ever_drains = Kind::ALL.iter().any(|kind| self.config.response(*kind) >= Response::Drain);
+        if self.announcements.is_empty() || draining || !ever_drains || self.config.dry_run {
             self.preflight = None;
             return;
         }
@@ -476,13 +509,6 @@ impl Machine {
         let blocked = self.preflight.as_ref().map_or(&nobody, Preflight::blocked);
         let policy = Policy::from(&*self.config);
         self.forecast = Some(Arc::new(Forecast::of(pods.values(), &policy, forecast::NOTICE, now, blocked)));
-    }
-
-    fn announce(&self, one: &Announcement) -> NodeEvent {
-        let key = notes::key(one.signal.kind, &one.signal.id, one.first_seen);
-        let reason = one.signal.kind.event_reason();
-        let warning = one.signal.kind != Kind::RebalanceRecommendation;
-        NodeEvent { key: format!("{key}/{reason}"), reason, note: notes::announcement(&one.signal), warning }
     }
 
     fn event(&self, now: Instant, reason: &'static str, note: String, warning: bool) -> NodeEvent {

@@ -2,20 +2,31 @@
 
 use jiff::Timestamp;
 
+use super::NodeEvent;
+use super::announcement::Announcement;
 use crate::signal::{Kind, Signal};
 
-/// What makes the Events of one announcement different from those of any other, in every agent that ever sees it. A
-/// lifecycle state may come back under the same id, so there the time counts too.
+/// What makes the Events of one announcement different from those of any other, in every agent that ever sees it. What may
+/// be withdrawn may come back under the same id, so there the time counts too.
 pub(super) fn key(kind: Kind, id: &str, first_seen: Timestamp) -> String {
     match kind {
-        Kind::AsgTermination => format!("{id}/{}", first_seen.as_second()),
-        Kind::SpotInterruption | Kind::RebalanceRecommendation | Kind::ScheduledEvent => id.to_owned(),
+        Kind::ScheduledEvent | Kind::AsgTermination => format!("{id}/{}", first_seen.as_second()),
+        Kind::SpotInterruption | Kind::RebalanceRecommendation => id.to_owned(),
     }
 }
 
+/// The Event that tells of an announcement.
+pub(super) fn announce(one: &Announcement) -> NodeEvent {
+    let Signal { kind, id, .. } = &one.signal;
+    let reason = kind.event_reason();
+    let key = format!("{}/{reason}", key(*kind, id, one.first_seen));
+    NodeEvent { key, reason, note: announcement(&one.signal), warning: *kind != Kind::RebalanceRecommendation }
+}
+
 /// What is coming.
-pub(super) fn announcement(signal: &Signal) -> String {
-    let when = signal.deadline.map_or_else(String::new, |deadline| format!(" at {}", deadline.wall));
+fn announcement(signal: &Signal) -> String {
+    let seconds = |wall: Timestamp| Timestamp::from_second(wall.as_second()).unwrap_or(wall);
+    let when = signal.deadline.map_or_else(String::new, |deadline| format!(" at {}", seconds(deadline.wall)));
     let what = signal.action.phrase();
     let detail = signal.detail.as_ref().map_or_else(String::new, |detail| format!(" ({detail})"));
     match signal.kind {
@@ -37,13 +48,7 @@ pub(super) fn fenced(refused: &[&str]) -> String {
 }
 
 /// The marks are gone.
-pub(super) fn restored(left: &[&str]) -> String {
-    if left.is_empty() {
-        "the danger is over, the agent's marks are gone".to_owned()
-    } else {
-        format!("the danger is over; left in place for another actor: {}", left.join(", "))
-    }
-}
+pub(super) const RESTORED: &str = "the danger is over, the agent's marks are gone";
 
 /// The drain is over. Outcomes in the order of `Outcome::ALL`.
 pub(super) fn drained(outcomes: [u32; 5], slack_seconds: Option<f64>, cancelled: bool) -> String {

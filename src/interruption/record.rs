@@ -40,10 +40,7 @@ pub enum Record {
         because: &'static str,
     },
     /// What this agent had put on the node was taken away again.
-    Restored {
-        /// Marks that somebody else also wants there, and that stay for this reason.
-        left: Vec<&'static str>,
-    },
+    Restored,
     /// A mark of ours cannot be taken away for now; it is tried again.
     RestoreFailed {
         /// Why.
@@ -138,7 +135,7 @@ pub enum Record {
 pub struct Status {
     /// What is coming, the most urgent first.
     pub pending: Vec<Pending>,
-    /// When the instance may lose power, as far as the node is to be cleared by then: the earliest of all.
+    /// When the instance may lose power: the earliest of all, whatever the response.
     pub deadline: Option<Deadline>,
     /// The fence was acknowledged.
     pub fenced: bool,
@@ -174,8 +171,8 @@ pub struct Pending {
 /// One pod's place in the drain.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PodStatus {
-    /// Which pod.
-    pub id: PodRef,
+    /// Which pod. Shared, for the state is copied after every input.
+    pub id: Arc<PodRef>,
     /// `waiting`, `evicting`, `blocked`, `stopping`, or the outcome's name.
     pub phase: &'static str,
     /// Set when its drain ended.

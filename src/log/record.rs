@@ -41,16 +41,11 @@ pub fn log(record: &Record) {
             warn!(kind = kind.as_str(), deadline = %deadline.wall, "interruption rescheduled");
         }
         Record::Over { kind, because } => info!(kind = kind.as_str(), because, "interruption over"),
-        Record::Restored { left } => info!(left = joined(left), "node restored"),
+        Record::Restored => info!("node restored"),
         Record::RestoreFailed { reason } => warn!(reason, "node not restored yet"),
         Record::Preflight { asked, blocked } => preflight(*asked, blocked),
         Record::NotDrained { reason } => warn!(reason, "node not drained"),
     }
-}
-
-/// What stays because somebody else wants it too; not a field if that is nothing.
-fn joined(parts: &[&str]) -> Option<String> {
-    (!parts.is_empty()).then(|| parts.join(","))
 }
 
 /// Of the pods that a preflight found blocked, so many are named; all of them follow, should it come to a drain.

@@ -89,8 +89,7 @@ fn finished(unfinished: u32) -> Record {
     json!({"kind": "scheduled-event", "deadline": "2026-11-21T10:02:00Z"}))]
 #[case(Record::Over { kind: Kind::ScheduledEvent, because: "withdrawn" }, "INFO", "interruption over",
     json!({"kind": "scheduled-event", "because": "withdrawn"}))]
-#[case(Record::Restored { left: vec![] }, "INFO", "node restored", json!({}))]
-#[case(Record::Restored { left: vec!["cordon", "label"] }, "INFO", "node restored", json!({"left": "cordon,label"}))]
+#[case(Record::Restored, "INFO", "node restored", json!({}))]
 #[case(Record::RestoreFailed { reason: "503".into() }, "WARN", "node not restored yet", json!({"reason": "503"}))]
 #[case(Record::Preflight { asked: 2, blocked: vec![] }, "INFO", "preflight: no eviction would be refused",
     json!({"asked": 2, "blocked": 0}))]
@@ -119,11 +118,6 @@ fn a_record_is_one_line_with_its_level_message_and_fields(
     for (name, value) in fields.as_object().unwrap() {
         assert_eq!(&line[name], value, "{name} in {line}");
     }
-}
-
-#[test]
-fn what_is_not_there_is_no_field() {
-    assert_eq!(logged(&Record::Restored { left: vec![] }).get("left"), None);
 }
 
 #[test]

@@ -8,9 +8,9 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::ConstGauge;
-use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::occasional::OccasionalHistogram;
 use crate::drain::outcome::Outcome;
 use crate::interruption::record::Record;
 
@@ -63,7 +63,7 @@ impl EncodeMetric for LateGauge {
 /// Counters and the histogram of drains.
 #[derive(Debug)]
 pub struct DrainMetrics {
-    duration: Histogram,
+    duration: OccasionalHistogram,
     pods: Family<OutcomeLabel, Counter>,
     evictions: Family<ResultLabel, Counter>,
     preflight_blocked: LateGauge,
@@ -73,7 +73,7 @@ impl DrainMetrics {
     /// Registers everything under the registry's prefix.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self {
-            duration: Histogram::new(DURATION_BUCKETS),
+            duration: OccasionalHistogram::new(DURATION_BUCKETS),
             pods: Family::default(),
             evictions: Family::default(),
             preflight_blocked: LateGauge::default(),
@@ -121,7 +121,7 @@ impl DrainMetrics {
             | Record::Resumed { .. }
             | Record::Rescheduled { .. }
             | Record::Over { .. }
-            | Record::Restored { .. }
+            | Record::Restored
             | Record::RestoreFailed { .. }
             | Record::StateUnreadable { .. }
             | Record::Fenced { .. }

@@ -34,7 +34,11 @@ impl ImdsMetrics {
         let metrics = Self::zeroed();
         let Self { requests, failures, last_success, clock_skew, documents_rejected, deadlines_without_date } =
             metrics.clone();
-        registry.register("imds_requests", "Requests to IMDS by endpoint and result", requests);
+        registry.register(
+            "imds_requests",
+            "Requests to IMDS by endpoint and result; `ok` is content or word that there is none",
+            requests,
+        );
         registry.register("imds_failures", "Requests to IMDS that failed, by reason", failures);
         registry.register_with_unit(
             "imds_last_success_timestamp",
@@ -50,7 +54,7 @@ impl ImdsMetrics {
         );
         registry.register(
             "imds_documents_rejected",
-            "Documents, or parts of them, that were not taken as they came",
+            "Documents, or parts of them, that were not taken as they came; `odd` is a time or an id, the log has which",
             documents_rejected,
         );
         registry.register(
@@ -72,10 +76,7 @@ impl ImdsMetrics {
         };
         for endpoint in Endpoint::ALL {
             for outcome in Outcome::WORDS {
-                // A token is never absent: IMDS without tokens answers with an error.
-                if (endpoint, outcome) != (Endpoint::Token, Outcome::Absent.as_str()) {
-                    drop(metrics.requests.get_or_create(&[("endpoint", endpoint.as_str()), ("outcome", outcome)]));
-                }
+                drop(metrics.requests.get_or_create(&[("endpoint", endpoint.as_str()), ("outcome", outcome)]));
             }
         }
         for failure in Failure::ALL {
@@ -85,7 +86,7 @@ impl ImdsMetrics {
             drop(metrics.last_success.get_or_create(&[("endpoint", Endpoint::of(kind).as_str())]));
         }
         for oddity in Oddity::ALL {
-            drop(metrics.documents_rejected.get_or_create(&[("reason", oddity.as_str())]));
+            drop(metrics.documents_rejected.get_or_create(&[("reason", oddity.reason())]));
         }
         metrics
     }
@@ -115,7 +116,7 @@ impl ImdsMetrics {
 
     /// Counts something in a document that was not taken as it came.
     pub fn rejected(&self, oddity: Oddity) {
-        self.documents_rejected.get_or_create(&[("reason", oddity.as_str())]).inc();
+        self.documents_rejected.get_or_create(&[("reason", oddity.reason())]).inc();
     }
 
     /// Counts a deadline that had to be placed by the node's own clock.
@@ -161,11 +162,25 @@ mod tests {
         let text = probe.text();
         let series: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
         assert!(series.iter().all(|line| line.ends_with(" 0") || line.ends_with(" 0.0")), "{text}");
-        assert_eq!(series.len(), 36, "the series budget of an idle node is 100 for the whole agent:\n{text}");
+        assert_eq!(series.len(), 28, "the series budget of an idle node is 100 for the whole agent:\n{text}");
         probe.metrics.succeeded(Endpoint::SpotAction, "1970-01-01T00:00:07.5Z".parse().unwrap());
         probe.metrics.clock_skew(-2.5);
         assert!((probe.value("spotwarden_imds_last_success_timestamp_seconds{endpoint=\"spot\"}") - 7.5).abs() < 1e-9);
         assert!((probe.value("spotwarden_imds_clock_skew_seconds") + 2.5).abs() < 1e-9);
+    }
+
+    #[test]
+    fn every_oddity_is_counted_under_one_of_four_reasons_that_existed() {
+        let probe = Probe::new();
+        let before = probe.text().lines().count();
+        for oddity in Oddity::ALL {
+            probe.metrics.rejected(oddity);
+        }
+        assert_eq!(probe.text().lines().count(), before);
+        for (reason, times) in [("malformed", 1.0), ("unknown_word", 1.0), ("stale", 1.0), ("odd", 4.0)] {
+            let series = format!("spotwarden_imds_documents_rejected_total{{reason=\"{reason}\"}}");
+            assert!((probe.value(&series) - times).abs() < 1e-9, "{series}");
+        }
     }
 
     #[test]

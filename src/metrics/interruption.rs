@@ -92,7 +92,7 @@ impl InterruptionMetrics {
             Record::FenceFailed { .. } => {
                 self.fence_failures.inc();
             }
-            Record::Restored { .. } => {
+            Record::Restored => {
                 self.restores.inc();
             }
             Record::StateUnreadable { .. } => {

@@ -43,10 +43,8 @@ impl Collector for ProcessCollector {
             let help = "User and system CPU time spent.";
             cpu.encode(encoder.encode_descriptor("process_cpu", help, Some(&Unit::Seconds), MetricType::Counter)?)?;
         }
-        if let Some(memory) = fs::read_to_string("/proc/self/status").ok().and_then(|text| Memory::parse(&text)) {
-            let Memory { resident, virtual_size } = memory;
+        if let Some(resident) = fs::read_to_string("/proc/self/status").ok().and_then(|text| resident_bytes(&text)) {
             gauge(&mut encoder, "process_resident_memory", "Resident memory size.", Some(&Unit::Bytes), resident)?;
-            gauge(&mut encoder, "process_virtual_memory", "Virtual memory size.", Some(&Unit::Bytes), virtual_size)?;
         }
         if let Some(start) = self.start_time {
             gauge(&mut encoder, "process_start_time", "Start of the process, unix time.", Some(&Unit::Seconds), start)?;
@@ -82,21 +80,11 @@ impl Stat {
     }
 }
 
-/// What is used of `/proc/self/status`, in bytes. `statm` would be shorter but counts pages of unknown size.
-#[derive(Debug, PartialEq)]
-struct Memory {
-    resident: f64,
-    virtual_size: f64,
-}
-
-impl Memory {
-    fn parse(text: &str) -> Option<Self> {
-        let kibibytes = |key: &str| {
-            let line = text.lines().find_map(|line| line.strip_prefix(key))?;
-            line.trim().strip_suffix("kB")?.trim().parse::<f64>().ok()
-        };
-        Some(Self { resident: kibibytes("VmRSS:")? * 1024.0, virtual_size: kibibytes("VmSize:")? * 1024.0 })
-    }
+/// What is used of `/proc/self/status`. `statm` would be shorter but counts pages of unknown size.
+fn resident_bytes(text: &str) -> Option<f64> {
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kibibytes: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes * 1024.0)
 }
 
 #[cfg(test)]
@@ -113,12 +101,12 @@ mod tests {
     fn text_that_is_not_procfs_gives_nothing() {
         assert_eq!(Stat::parse(""), None);
         assert_eq!(Stat::parse("42 (x) S 1"), None);
-        assert_eq!(Memory::parse("VmRSS: much kB\nVmSize: 1 kB"), None);
+        assert_eq!(resident_bytes("VmRSS: much kB\nVmSize: 1 kB"), None);
     }
 
     #[test]
     fn memory_is_in_bytes() {
         let text = "Name:\tx\nVmSize:\t    2048 kB\nVmRSS:\t    1024 kB\n";
-        assert_eq!(Memory::parse(text), Some(Memory { resident: 1_048_576.0, virtual_size: 2_097_152.0 }));
+        assert_eq!(resident_bytes(text), Some(1_048_576.0));
     }
 }

@@ -19,6 +19,7 @@ mod lag;
 mod listen;
 pub mod log;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -69,6 +70,12 @@ impl Gateway {
     /// Every request so far, in order of arrival.
     pub fn requests(&self) -> Vec<LoggedRequest> {
         self.log.requests()
+    }
+
+    /// The requests from number `from` on, counted from 0, and those before it whose number is in `open`; each with its
+    /// number.
+    pub fn requests_after(&self, from: u64, open: &BTreeSet<u64>) -> Vec<(u64, LoggedRequest)> {
+        self.log.news(from, open)
     }
 
     /// Waits until a request satisfies `wanted`, past ones included. Looked at again on every arrival and answer.

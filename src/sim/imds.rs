@@ -7,6 +7,7 @@
 
 mod content;
 mod fault;
+mod signals;
 mod wire;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -22,6 +23,8 @@ use tokio::time::Instant;
 pub use self::content::IdentitySpec;
 use self::fault::Delivery;
 pub use self::fault::{Fault, FaultKind};
+pub use self::signals::{ScheduledEvent, ScheduledState};
+use self::signals::{Signals, SpotAction, SpotTime};
 use self::wire::{Reply, Request};
 use crate::clock::{Clock, Now};
 
@@ -51,6 +54,19 @@ pub struct ImdsRequest {
     pub token: bool,
     /// It carried `X-Forwarded-For`: something in between is a proxy.
     pub forwarded_for: bool,
+    /// What the client was told, if the request asked for a signal and the answer was a 200.
+    pub told: Option<Box<str>>,
+}
+
+impl ImdsRequest {
+    /// It asks what is coming, as opposed to sessions and names.
+    pub fn is_poll(&self) -> bool {
+        asks_for_a_signal(&self.path)
+    }
+}
+
+fn asks_for_a_signal(path: &str) -> bool {
+    ["/spot/", "/events/", "/autoscaling/"].iter().any(|part| path.contains(part))
 }
 
 /// A handle to one simulated service. Clones control the same one.
@@ -66,12 +82,14 @@ struct State {
     identity: IdentitySpec,
     enabled: bool,
     tokens_required: bool,
-    spot: Option<(String, Timestamp)>,
+    signals: Signals,
     raw: BTreeMap<String, Option<Vec<u8>>>,
     tokens: HashMap<String, Issued>,
     issued: u64,
     faults: Vec<Fault>,
     log: VecDeque<ImdsRequest>,
+    /// Requests that the log has forgotten.
+    forgotten: usize,
     in_flight: usize,
     most_in_flight: usize,
 }
@@ -90,12 +108,13 @@ impl SimImds {
             identity,
             enabled: true,
             tokens_required: true,
-            spot: None,
+            signals: Signals::default(),
             raw: BTreeMap::new(),
             tokens: HashMap::new(),
             issued: 0,
             faults: Vec::new(),
             log: VecDeque::new(),
+            forgotten: 0,
             in_flight: 0,
             most_in_flight: 0,
         };
@@ -120,12 +139,37 @@ impl SimImds {
 
     /// Announces `action` for `time`, which stays as it is whatever the clock does. `spot/termination-time` follows.
     pub fn set_spot_action(&self, action: &str, time: Timestamp) {
-        self.lock().spot = Some((action.to_owned(), time));
+        self.lock().signals.spot = Some(SpotAction { action: action.to_owned(), time: SpotTime::At(time) });
+    }
+
+    /// Announces `action` for `lead` after each read, as some mocks do: the time slides.
+    pub fn set_sliding_spot_action(&self, action: &str, lead: Duration) {
+        self.lock().signals.spot = Some(SpotAction { action: action.to_owned(), time: SpotTime::Ahead(lead) });
     }
 
     /// Takes the announcement back, as no real service does.
     pub fn clear_spot_action(&self) {
-        self.lock().spot = None;
+        self.lock().signals.spot = None;
+    }
+
+    /// Recommends to rebalance since `notice_time`; `None` takes it back, as no real service was seen to do.
+    pub fn set_rebalance(&self, notice_time: Option<Timestamp>) {
+        self.lock().signals.rebalance = notice_time;
+    }
+
+    /// What `events/maintenance/scheduled` lists.
+    pub fn set_scheduled(&self, events: impl Into<Vec<ScheduledEvent>>) {
+        self.lock().signals.scheduled = events.into();
+    }
+
+    /// What `events/maintenance/history` lists.
+    pub fn set_history(&self, events: impl Into<Vec<ScheduledEvent>>) {
+        self.lock().signals.history = events.into();
+    }
+
+    /// The word at `autoscaling/target-lifecycle-state`; `None` answers 404, as outside of a group.
+    pub fn set_lifecycle(&self, word: Option<&str>) {
+        self.lock().signals.lifecycle = word.map(ToOwned::to_owned);
     }
 
     /// Serves `body` at `path`, a full path from `/latest/` on, instead of what belongs there.
@@ -181,6 +225,12 @@ impl SimImds {
     /// Every request so far, oldest first; of very many the last 100,000.
     pub fn requests(&self) -> Vec<ImdsRequest> {
         self.lock().log.iter().cloned().collect()
+    }
+
+    /// The requests after the first `seen`, oldest first.
+    pub fn requests_after(&self, seen: usize) -> Vec<ImdsRequest> {
+        let state = self.lock();
+        state.log.iter().skip(seen.saturating_sub(state.forgotten)).cloned().collect()
     }
 
     /// The largest number of connections that were open when one of them had sent its request.
@@ -241,6 +291,7 @@ impl State {
         self.most_in_flight = self.most_in_flight.max(self.in_flight);
         if self.log.len() == LOG_CAP {
             self.log.pop_front();
+            self.forgotten += 1;
         }
         self.log.push_back(ImdsRequest {
             at: now,
@@ -249,6 +300,7 @@ impl State {
             status: delivery.status(),
             token: request.header(TOKEN_HEADER).is_some(),
             forwarded_for: request.header("x-forwarded-for").is_some(),
+            told: delivery.content().filter(|_| asks_for_a_signal(&request.path)).map(Into::into),
         });
         delivery
     }
@@ -271,7 +323,7 @@ impl State {
             Ok(ttl) => ttl,
             Err(status) => return Reply::error(status),
         };
-        let mut reply = self.content(path).map_or_else(|| Reply::error(404), Reply::content);
+        let mut reply = self.content(path, now.wall).map_or_else(|| Reply::error(404), Reply::content);
         reply.ttl = ttl.map(|ttl| ttl.to_string());
         reply
     }
@@ -306,10 +358,10 @@ impl State {
         Ok(Some((issued.expires_at - now.instant).as_secs()))
     }
 
-    fn content(&self, path: &str) -> Option<Vec<u8>> {
+    fn content(&self, path: &str, now: Timestamp) -> Option<Vec<u8>> {
         match self.raw.get(path) {
             Some(raw) => raw.clone(),
-            None => content::lookup(&self.identity, self.spot.as_ref(), path),
+            None => content::lookup(&self.identity, &self.signals, now, path),
         }
     }
 }

@@ -122,6 +122,13 @@ impl Kubelet {
         Self { client, nodes: nodes.into(), clock, spec, handle }
     }
 
+    /// The kubelet of the same machine after its next start: what it does is written into the same record.
+    #[must_use]
+    pub fn after_reboot(self, handle: KubeletHandle) -> Self {
+        handle.power.send_replace(None);
+        Self { handle, ..self }
+    }
+
     /// For questions and for the power switch.
     pub fn handle(&self) -> KubeletHandle {
         self.handle.clone()

@@ -59,6 +59,8 @@ pub struct PodSpec {
     pub annotations: BTreeMap<String, String>,
     /// `spec.priorityClassName`.
     pub priority_class: Option<String>,
+    /// `spec.priority` of a class that not every cluster has.
+    pub priority: Option<i32>,
     /// Number of containers; at least one is made.
     pub containers: usize,
     /// Adds the bookkeeping of server-side apply, about a third of a real pod's size. For servers that do not keep it
@@ -79,6 +81,7 @@ impl PodSpec {
             labels: BTreeMap::from([("app".into(), workload(name).into())]),
             annotations: BTreeMap::new(),
             priority_class: None,
+            priority: None,
             containers: 2,
             managed_fields: false,
         }
@@ -185,7 +188,7 @@ impl PodSpec {
             restart_policy: Some(if self.owner == Owner::Job { "Never" } else { "Always" }.into()),
             dns_policy: Some("ClusterFirst".into()),
             priority_class_name: self.priority_class.clone(),
-            priority: self.priority_class.as_deref().and_then(system_priority),
+            priority: self.priority.or_else(|| self.priority_class.as_deref().and_then(system_priority)),
             tolerations: matches!(self.owner, Owner::DaemonSet | Owner::Mirror).then(|| vec![everything]),
             automount_service_account_token: Some(false),
             ..PodSpecObject::default()

@@ -5,6 +5,7 @@
 //! for the embedded API server and for a real one.
 
 mod checks;
+mod node;
 mod render;
 
 use std::collections::BTreeMap;
@@ -12,16 +13,17 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::scenario::{FencePart, Scenario};
+use super::scenario::{FencePart, NodeExpect, Scenario};
 use super::timeline::round;
 use crate::drain::outcome::Outcome;
+use crate::signal::Kind;
 
 /// What the world knows when a scenario is over. Times are since the start of the world.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
-    /// When IMDS began to tell the notice.
+    /// When IMDS began to tell the spot notice.
     pub notice_at: Option<Duration>,
-    /// The announced time.
+    /// The time that the spot notice announces; without one, when the instance first went down.
     pub deadline: Option<Duration>,
     /// When the power went; absent when the node was clear and quiet before.
     pub powered_off: Option<Duration>,
@@ -33,14 +35,42 @@ pub struct Facts {
     pub imds_requests: Vec<ImdsFact>,
     /// The largest number of its connections to IMDS at one time.
     pub imds_most_at_once: usize,
-    /// Parts of the fence that are on the node in the end.
-    pub fence: Vec<FencePart>,
-    /// Marks of others that are not on the node any more.
-    pub foreign_lost: Vec<String>,
+    /// The node in the end.
+    pub node: NodeFacts,
+    /// The node at the times at which the scenario looks.
+    pub looks: Vec<LookFact>,
     /// Events on the node by reason.
     pub events: BTreeMap<String, u32>,
     /// What the agent says.
     pub agent: AgentFacts,
+}
+
+/// What was found on the node.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct NodeFacts {
+    /// Parts of the fence.
+    pub fence: Vec<FencePart>,
+    /// The effect of the agent's taint.
+    pub taint: Option<String>,
+    /// It is cordoned, by whomever.
+    pub cordoned: bool,
+    /// Marks of others that are missing.
+    pub lost: Vec<String>,
+    /// Everything in which it is not what it would be without the agent.
+    pub differs: Vec<String>,
+    /// What the agent says to be coming, in the order of [`Kind::ALL`].
+    pub pending: Vec<Kind>,
+}
+
+/// One look of the scenario at the node.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LookFact {
+    /// When.
+    pub at: Duration,
+    /// What the scenario expects.
+    pub expected: NodeExpect,
+    /// What was there.
+    pub found: NodeFacts,
 }
 
 /// What became of one pod.
@@ -87,6 +117,8 @@ pub struct CallFact {
     pub resource: String,
     /// The status of the answer; absent if there was none.
     pub status: Option<u16>,
+    /// It asks what a change would do.
+    pub is_rehearsal: bool,
 }
 
 /// One request of the agent to IMDS.
@@ -103,7 +135,7 @@ pub struct ImdsFact {
 impl CallFact {
     /// Whether it asks for a change.
     pub fn is_mutating(&self) -> bool {
-        !matches!(self.verb.as_str(), "get" | "list" | "watch")
+        !self.is_rehearsal && !matches!(self.verb.as_str(), "get" | "list" | "watch")
     }
 
     /// Whether it was done.
@@ -121,8 +153,10 @@ pub struct AgentFacts {
     pub outcomes: BTreeMap<String, Outcome>,
     /// The last one's slack when the drain was over.
     pub slack_seconds: Option<f64>,
-    /// Sum of `spotwarden_notices_total`.
-    pub notices: u32,
+    /// Sum of `spotwarden_notices_total` by kind.
+    pub notices: BTreeMap<Kind, u32>,
+    /// Sums of the series that the scenario expects.
+    pub metrics: BTreeMap<String, f64>,
     /// Sum of `spotwarden_drained_pods_total` by outcome.
     pub counted: BTreeMap<Outcome, u32>,
     /// An agent ended without being told to.

@@ -13,10 +13,14 @@
 
 mod actor;
 mod agents;
+mod announce;
 mod driver;
 mod facts;
 mod faults;
+mod look;
+mod marks;
 mod observer;
+mod reboot;
 mod setup;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -28,6 +32,7 @@ use futures::future::BoxFuture;
 use http::{Request, Response};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::apiserver::ApiServer;
 use super::gateway::Gateway;
@@ -41,6 +46,9 @@ use super::scenario::Scenario;
 use super::timeline::TimelineEntry;
 use crate::clock::{Clock, Now};
 use agents::Agents;
+use announce::Maintenance;
+use look::Looks;
+use marks::Marks;
 use observer::Notes;
 
 /// Why a world cannot be set up.
@@ -159,11 +167,16 @@ pub struct World {
     gateway: Gateway,
     imds: SimImds,
     kubelet: KubeletHandle,
+    kubelet_spec: KubeletSpec,
+    /// Times that the kernel booted.
+    boots: u32,
     agents: Agents,
     addresses: Addresses,
     notes: Notes,
-    /// What was on the node before anything happened and has to stay.
-    foreign: facts::Marks,
+    looks: Looks,
+    maintenance: Maintenance,
+    /// What would be on the node if there were no agent.
+    without_agent: Marks,
     tasks: JoinSet<()>,
 }
 
@@ -201,7 +214,7 @@ impl World {
         let imds = SimImds::new(clock, identity);
         let gateway = Gateway::new(Shared(backend.backend.clone()), clock);
         let spec = KubeletSpec { namespace: Some(namespace.clone()), ..KubeletSpec::default() };
-        let kubelet = Kubelet::new(backend.client.clone(), node.as_str(), clock, spec);
+        let kubelet = Kubelet::new(backend.client.clone(), node.as_str(), clock, spec.clone());
         let handle = kubelet.handle();
 
         let mut tasks = JoinSet::new();
@@ -212,7 +225,7 @@ impl World {
         tasks.spawn(kubelet.run());
         setup.workloads().await?;
 
-        let foreign = facts::Marks::of(&setup.read_node().await?);
+        let without_agent = Marks::of(&setup.read_node().await?);
         let agents = Agents::new(scenario, &node, addresses, clock, admin, options.with_agent);
         let (scenario, notes) = (scenario.clone(), Notes::default());
         Ok(Self {
@@ -224,10 +237,14 @@ impl World {
             gateway,
             imds,
             kubelet: handle,
+            kubelet_spec: spec,
+            boots: 1,
             agents,
             addresses,
             notes,
-            foreign,
+            looks: Looks::default(),
+            maintenance: Maintenance::default(),
+            without_agent,
             tasks,
         })
     }
@@ -259,14 +276,31 @@ impl World {
 /// When things happened in one run of a scenario.
 struct Run {
     start: Now,
-    /// When IMDS began to tell.
+    /// When IMDS began to tell the spot notice.
     notice_at: Option<Now>,
-    /// The announced time.
+    /// The time that the spot notice announces.
     deadline: Option<Now>,
+    /// When the instance went down for the first time.
+    down_at: Option<Now>,
+    /// When it went down for good.
     powered_off: Option<Now>,
+    /// When the power will go by the spot notice.
+    off_at: Option<Instant>,
+    /// The time that people count down to, and since when.
+    countdown: Option<Countdown>,
+}
+
+#[derive(Clone, Copy)]
+struct Countdown {
+    since: Instant,
+    until: Instant,
 }
 
 impl Run {
+    fn beginning(start: Now) -> Self {
+        Self { start, notice_at: None, deadline: None, down_at: None, powered_off: None, off_at: None, countdown: None }
+    }
+
     /// Time since the start of the world.
     fn since_start(&self, moment: Now) -> Duration {
         moment.instant.saturating_duration_since(self.start.instant)

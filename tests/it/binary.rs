@@ -19,14 +19,21 @@ fn spotwarden() -> Command {
     command
 }
 
-/// A kubeconfig for an API server that is not there.
-fn kubeconfig() -> PathBuf {
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("unreachable-kubeconfig.yaml");
-    let text = "{apiVersion: v1, kind: Config, current-context: x, users: [{name: u, user: {}}], \
-                clusters: [{name: c, cluster: {server: 'http://127.0.0.1:9'}}], \
-                contexts: [{name: x, context: {cluster: c, user: u}}]}";
+/// A kubeconfig for the API server at `url`, in a file of this name: tests run side by side.
+fn kubeconfig_for(name: &str, url: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-kubeconfig.yaml"));
+    let text = format!(
+        "{{apiVersion: v1, kind: Config, current-context: x, users: [{{name: u, user: {{}}}}], \
+          clusters: [{{name: c, cluster: {{server: '{url}'}}}}], \
+          contexts: [{{name: x, context: {{cluster: c, user: u}}}}]}}"
+    );
     std::fs::write(&path, text).unwrap();
     path
+}
+
+/// A kubeconfig for an API server that is not there.
+fn kubeconfig(name: &str) -> PathBuf {
+    kubeconfig_for(name, "http://127.0.0.1:9")
 }
 
 /// A running agent; killed when dropped.
@@ -39,7 +46,7 @@ pub(crate) struct Agent {
 impl Agent {
     /// An agent that reaches nothing.
     fn cut_off() -> Self {
-        Self::start("n1", &kubeconfig(), "http://127.0.0.1:9")
+        Self::start("n1", &kubeconfig("cut-off"), "http://127.0.0.1:9")
     }
 
     /// An agent for `node` that finds IMDS at the URL `imds`.
@@ -164,13 +171,6 @@ impl Served {
         let api = after("--server=");
         Self { child, imds, api }
     }
-
-    fn kubeconfig(&self) -> PathBuf {
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("check-kubeconfig.yaml");
-        let text = std::fs::read_to_string(kubeconfig()).unwrap().replace("http://127.0.0.1:9", &self.api);
-        std::fs::write(&path, text).unwrap();
-        path
-    }
 }
 
 impl Drop for Served {
@@ -183,7 +183,7 @@ impl Drop for Served {
 #[test]
 fn a_check_where_nothing_is_missing_ends_with_code_0_and_one_json_object() {
     let world = Served::start();
-    let output = check(&["--output=json"], &world.imds, &world.kubeconfig());
+    let output = check(&["--output=json"], &world.imds, &kubeconfig_for("check-well", &world.api));
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0), "{text}");
     let object: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -194,7 +194,7 @@ fn a_check_where_nothing_is_missing_ends_with_code_0_and_one_json_object() {
 
 #[test]
 fn a_check_that_reaches_nothing_ends_with_code_1_and_a_table() {
-    let output = check(&[], "http://127.0.0.1:9", &kubeconfig());
+    let output = check(&[], "http://127.0.0.1:9", &kubeconfig("check-nothing"));
     let table = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(1), "{table}");
     for line in ["missing  imds ", "missing  api-server ", "Result: 2 needed things are missing"] {
@@ -204,7 +204,7 @@ fn a_check_that_reaches_nothing_ends_with_code_1_and_a_table() {
 
 #[test]
 fn a_check_with_a_wrong_setting_ends_as_a_run_does() {
-    let output = check(&["--safety-margin=5"], "http://127.0.0.1:9", &kubeconfig());
+    let output = check(&["--safety-margin=5"], "http://127.0.0.1:9", &kubeconfig("check-wrong"));
     assert_eq!(output.status.code(), Some(64));
     let message = String::from_utf8(output.stderr).unwrap();
     assert!(message.starts_with("spotwarden: --safety-margin is `5`") && message.lines().count() == 1, "{message}");

@@ -69,19 +69,78 @@ scenarios! {
     late_notice: "late-notice",
     stop: "stop",
     hibernate: "hibernate",
+    wait: "wait",
+    pod_wishes: "pod-wishes",
+    priority_shares: "priority-shares",
+    load_balancer_wait: "load-balancer-wait",
+    shutdown_tail: "shutdown-tail",
     dry_run: "dry-run",
+    observe: "observe",
+    rebalance_alone: "rebalance-alone",
+    rebalance_then_notice: "rebalance-then-notice",
+    rebalance_with_notice: "rebalance-with-notice",
+    rebalance_drain: "rebalance-drain",
+    reboot: "reboot",
+    reboot_rescheduled: "reboot-rescheduled",
+    two_events: "two-events",
+    maintenance_lingers: "maintenance-lingers",
+    stop_and_start: "stop-and-start",
+    asg_termination: "asg-termination",
+    asg_back_in_service: "asg-back-in-service",
+    asg_standby: "asg-standby",
+    asg_and_notice: "asg-and-notice",
+    nth_marks: "nth-marks",
     imds_down: "imds-down",
+    imds_flaps: "imds-flaps",
+    imds_disabled: "imds-disabled",
+    hop_limit: "hop-limit",
+    sliding_notice: "sliding-notice",
+    clock_ahead: "clock-ahead",
+    failed_termination: "failed-termination",
+    unknown_words: "unknown-words",
     api_slow: "api-slow",
     api_gone: "api-gone",
-    agent_restart: "agent-restart",
-    second_actor: "second-actor",
     admission_denies_label: "admission-denies-label",
+    admission_denies_taint: "admission-denies-taint",
+    agent_restart: "agent-restart",
+    agent_stop: "agent-stop",
+    asg_restart: "asg-restart",
+    two_agents: "two-agents",
+    second_actor: "second-actor",
+    people_and_kubectl: "people-and-kubectl",
+    other_controllers: "other-controllers",
+    taken_over: "taken-over",
+    beside_nth: "beside-nth",
+    everybody_at_once: "everybody-at-once",
 }
 
 #[test]
 fn every_shipped_scenario_is_played() {
     let shipped: BTreeSet<_> = SHIPPED.iter().filter_map(|(file, _)| file.strip_suffix(".toml")).collect();
     assert_eq!(TESTED.iter().copied().collect::<BTreeSet<_>>(), shipped);
+}
+
+/// Rows of the tables in docs/scenarios.md whose first cell is `cell`-like and whose last names files.
+fn rows_of_the_page() -> Vec<(String, Vec<String>)> {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/scenarios.md")).unwrap();
+    let section = page.split("\n## ").find(|section| section.starts_with("What is shown")).unwrap().to_owned();
+    let rows = section.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| ---"));
+    let cells = rows.map(|row| row.trim_matches('|').split('|').map(str::trim).collect::<Vec<_>>());
+    let files = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect();
+    cells.filter(|cells| cells.len() > 1).map(|cells| (cells[0].to_owned(), files(cells[cells.len() - 1]))).collect()
+}
+
+#[test]
+fn the_page_says_which_file_shows_each_acceptance_scenario() {
+    let rows = rows_of_the_page();
+    for number in 1..=20 {
+        let name = format!("S{number}");
+        let files: Vec<_> = rows.iter().filter(|(cell, _)| *cell == name).flat_map(|(_, files)| files).collect();
+        assert!(!files.is_empty(), "{name} has no file");
+    }
+    let named: BTreeSet<&str> = rows.iter().flat_map(|(_, files)| files).map(String::as_str).collect();
+    let there: BTreeSet<&str> = TESTED.iter().copied().collect();
+    assert_eq!(named, there, "left: named on the page, right: files");
 }
 
 #[tokio::test(start_paused = true)]
@@ -128,25 +187,39 @@ fn permission(request: &LoggedRequest) -> manifests::Permission {
     (attributes.group.clone(), attributes.resource_path(), attributes.verb.to_string())
 }
 
-/// One thread and one runtime for each scenario, all at once: what is waited for is real time.
+/// Until the next world begins, so that their pods are not made, evicted and stopped in the same moments on two cores.
+fn headway(scenario: &Scenario) -> Duration {
+    let pods: u32 = scenario.pods.iter().map(|group| group.count).sum();
+    Duration::from_millis(250) + Duration::from_millis(20) * pods
+}
+
+/// One thread and one runtime for each scenario, side by side: what is waited for is real time.
 #[test]
 fn every_scenario_has_the_same_verdict_on_a_real_api_server() {
     let plane = ControlPlane::shared();
     let token = runtime().block_on(agent_token(plane));
+    let mut in_real_time: Vec<Scenario> =
+        TESTED.iter().map(|name| shipped(name)).filter(|scenario| scenario.virtual_only.is_none()).collect();
+    in_real_time.sort_by_key(|scenario| std::cmp::Reverse(headway(scenario)));
+    let (plane, token) = (&plane, &token);
     std::thread::scope(|scope| {
-        let players = TESTED.iter().map(|name| {
-            let play = || {
+        let mut begins = Duration::ZERO;
+        let players = in_real_time.iter().map(|scenario| {
+            let after = begins;
+            begins += headway(scenario);
+            let play = move || {
+                std::thread::sleep(after);
                 runtime().block_on(async {
-                    let backend = Remote::new(&plane.server_url(), plane.http()).with_bearer(&token).unwrap();
+                    let backend = Remote::new(&plane.server_url(), plane.http()).with_bearer(token).unwrap();
                     let backend = BackendHandle::remote(plane.admin_client(), backend);
-                    play(&patient(short(shipped(name))), backend, Clock::System).await;
+                    play(&patient(short(scenario.clone())), backend, Clock::System).await;
                 });
             };
-            std::thread::Builder::new().name((*name).to_owned()).spawn_scoped(scope, play).unwrap()
+            std::thread::Builder::new().name(scenario.name.clone()).spawn_scoped(scope, play).unwrap()
         });
         let players: Vec<_> = players.collect();
-        let bad: Vec<_> =
-            players.into_iter().zip(TESTED).filter_map(|(player, name)| player.join().err().map(|_| name)).collect();
+        let told = players.into_iter().zip(&in_real_time);
+        let bad: Vec<_> = told.filter_map(|(player, scenario)| player.join().err().map(|_| &scenario.name)).collect();
         assert!(bad.is_empty(), "bad verdicts, told above: {bad:?}");
     });
 }
@@ -157,7 +230,7 @@ fn short(scenario: Scenario) -> Scenario {
     if long { scenario.scaled(0.5) } else { scenario }
 }
 
-/// Twenty worlds and a control plane share two cores in real time: what happens is judged as ever, how fast less so.
+/// Dozens of worlds and a control plane share two cores in real time: what happens is judged as ever, how fast less so.
 fn patient(mut scenario: Scenario) -> Scenario {
     scenario.expect.patience = Duration::from_secs(5);
     scenario

@@ -1,6 +1,6 @@
 //! What was asked of the API server, when, and what it answered.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -49,6 +49,16 @@ impl LoggedRequest {
     /// Whether it is `verb` on `resource` (`pods`) or subresource (`pods/eviction`).
     pub fn is(&self, verb: &str, resource: &str) -> bool {
         self.attributes.verb == verb && self.attributes.resource_path() == resource
+    }
+
+    /// Whether it asks what a change would do and changes nothing (`dryRun=All`).
+    pub fn is_rehearsal(&self) -> bool {
+        let in_body = |pointer: &str| {
+            let body = self.json();
+            let stages = body.as_ref().and_then(|body| body.pointer(pointer)).and_then(serde_json::Value::as_array);
+            stages.is_some_and(|stages| !stages.is_empty())
+        };
+        self.query.contains("dryRun=") || in_body("/deleteOptions/dryRun") || in_body("/dryRun")
     }
 
     /// The body as JSON.
@@ -112,6 +122,19 @@ impl RequestLog {
 
     pub(super) fn requests(&self) -> Vec<LoggedRequest> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner).kept.iter().cloned().collect()
+    }
+
+    /// The requests from number `from` on and those with a number in `open`, with their numbers, in their order. A long
+    /// log is not copied for the sake of its end.
+    pub(super) fn news(&self, from: u64, open: &BTreeSet<u64>) -> Vec<(u64, LoggedRequest)> {
+        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = entries.forgotten + entries.kept.len() as u64;
+        let number = |number: &u64| {
+            let place = usize::try_from(number.checked_sub(entries.forgotten)?).ok()?;
+            entries.kept.get(place).map(|request| (*number, request.clone()))
+        };
+        let old = open.iter().filter(|open| **open < from);
+        old.copied().chain(from.max(entries.forgotten)..next).filter_map(|at| number(&at)).collect()
     }
 
     pub(super) async fn wait_for(&self, wanted: impl Fn(&LoggedRequest) -> bool) -> LoggedRequest {

@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
+use super::signals::Signals;
+
 const META_DATA: &str = "/latest/meta-data";
 const DOCUMENT: &str = "/latest/dynamic/instance-identity/document";
 
@@ -57,21 +59,19 @@ impl Default for IdentitySpec {
 }
 
 /// The content at `path`: an item, or the listing of a directory. Directories are found with and without their slash.
-pub(super) fn lookup(identity: &IdentitySpec, spot: Option<&(String, Timestamp)>, path: &str) -> Option<Vec<u8>> {
+pub(super) fn lookup(identity: &IdentitySpec, signals: &Signals, now: Timestamp, path: &str) -> Option<Vec<u8>> {
     if path == DOCUMENT {
         return Some(document(identity).into_bytes());
     }
     let below = path.strip_prefix(META_DATA)?;
-    let items = items(identity, spot);
+    let items = items(identity, signals, now);
     let item = below.strip_prefix('/').and_then(|item| items.get(item)).cloned();
     item.or_else(|| listing(&items, below)).map(String::into_bytes)
 }
 
-fn items(identity: &IdentitySpec, spot: Option<&(String, Timestamp)>) -> BTreeMap<&'static str, String> {
+fn items(identity: &IdentitySpec, signals: &Signals, now: Timestamp) -> BTreeMap<&'static str, String> {
     let mut items = BTreeMap::from([
         ("ami-id", identity.image_id.clone()),
-        ("events/maintenance/history", "[]".into()),
-        ("events/maintenance/scheduled", "[]".into()),
         ("hostname", identity.local_hostname.clone()),
         ("instance-action", "none".into()),
         ("instance-id", identity.instance_id.clone()),
@@ -88,19 +88,8 @@ fn items(identity: &IdentitySpec, spot: Option<&(String, Timestamp)>) -> BTreeMa
     if let Some(life_cycle) = &identity.life_cycle {
         items.insert("instance-life-cycle", life_cycle.clone());
     }
-    if let Some((action, time)) = spot {
-        let (action_text, time_text) = (serde_json::Value::from(action.as_str()), whole_seconds(*time));
-        items.insert("spot/instance-action", format!(r#"{{"action":{action_text},"time":"{time_text}"}}"#));
-        if action == "terminate" {
-            items.insert("spot/termination-time", time_text);
-        }
-    }
+    items.extend(signals.items(now));
     items
-}
-
-/// RFC 3339 as the service writes it: UTC, no fractions.
-fn whole_seconds(time: Timestamp) -> String {
-    Timestamp::from_second(time.as_second()).unwrap_or(time).to_string()
 }
 
 fn listing(items: &BTreeMap<&'static str, String>, below: &str) -> Option<String> {
@@ -178,11 +167,12 @@ pub(super) fn error_page(status: u16) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::signals::{SpotAction, SpotTime};
     use super::*;
 
-    fn text(spot: Option<(&str, &str)>, path: &str) -> Option<String> {
-        let spot = spot.map(|(action, time)| (action.to_owned(), time.parse().unwrap()));
-        lookup(&IdentitySpec::default(), spot.as_ref(), path).map(|body| String::from_utf8(body).unwrap())
+    fn text(signals: &Signals, path: &str) -> Option<String> {
+        let now = "2026-03-31T16:32:24Z".parse().unwrap();
+        lookup(&IdentitySpec::default(), signals, now, path).map(|body| String::from_utf8(body).unwrap())
     }
 
     #[test]
@@ -199,31 +189,32 @@ mod tests {
     }
 
     #[test]
-    fn the_notice_and_the_termination_time_agree() {
-        let time = "2026-03-31T16:34:24.9Z";
-        let notice = text(Some(("terminate", time)), "/latest/meta-data/spot/instance-action").unwrap();
-        assert_eq!(notice, r#"{"action":"terminate","time":"2026-03-31T16:34:24Z"}"#);
-        let termination = "/latest/meta-data/spot/termination-time";
-        assert_eq!(text(Some(("terminate", time)), termination).unwrap(), "2026-03-31T16:34:24Z");
-        assert_eq!(text(Some(("stop", time)), termination), None);
-        assert_eq!(text(None, termination), None);
-    }
-
-    #[test]
-    fn listings_show_spot_only_while_there_is_a_notice() {
-        let root = text(None, "/latest/meta-data/").unwrap();
-        assert!(root.lines().any(|line| line == "placement/") && !root.contains("spot"));
-        assert_eq!(text(None, "/latest/meta-data").unwrap(), root);
-        let notice = Some(("terminate", "2026-03-31T16:34:24Z"));
-        assert!(text(notice, "/latest/meta-data/").unwrap().lines().any(|line| line == "spot/"));
-        assert_eq!(text(notice, "/latest/meta-data/spot/").unwrap(), "instance-action\ntermination-time");
-        assert_eq!(text(None, "/latest/meta-data/spot/"), None);
+    fn listings_show_a_signal_only_while_it_is_there() {
+        let quiet = Signals::default();
+        let root = text(&quiet, "/latest/meta-data/").unwrap();
+        assert!(root.lines().any(|line| line == "placement/"));
+        assert!(!root.contains("spot") && !root.contains("autoscaling"));
+        assert_eq!(text(&quiet, "/latest/meta-data").unwrap(), root);
+        assert_eq!(text(&quiet, "/latest/meta-data/events/").unwrap(), "maintenance/");
+        assert_eq!(text(&quiet, "/latest/meta-data/spot/"), None);
+        let time = "2026-03-31T16:34:24Z".parse().unwrap();
+        let told = Signals {
+            spot: Some(SpotAction { action: "terminate".into(), time: SpotTime::At(time) }),
+            rebalance: Some(time),
+            lifecycle: Some("InService".into()),
+            ..Signals::default()
+        };
+        let root = text(&told, "/latest/meta-data/").unwrap();
+        assert!(["spot/", "autoscaling/"].iter().all(|wanted| root.lines().any(|line| line == *wanted)), "{root}");
+        assert_eq!(text(&told, "/latest/meta-data/spot/").unwrap(), "instance-action\ntermination-time");
+        assert_eq!(text(&told, "/latest/meta-data/events/").unwrap(), "maintenance/\nrecommendations/");
+        assert_eq!(text(&told, "/latest/meta-data/autoscaling/").unwrap(), "target-lifecycle-state");
     }
 
     #[test]
     fn what_is_misspelt_or_secret_is_absent() {
         for path in ["/latest/meta-dataspot", "/latest/meta-data/Instance-Id", "/latest/meta-data/iam/", "/", "/1.0"] {
-            assert_eq!(text(None, path), None, "{path}");
+            assert_eq!(text(&Signals::default(), path), None, "{path}");
         }
     }
 }

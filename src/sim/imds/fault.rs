@@ -176,6 +176,12 @@ impl Delivery {
         (!silent).then_some(self.reply.status)
     }
 
+    /// The text of a 200 that arrives whole.
+    pub(super) fn content(&self) -> Option<&str> {
+        let arrives = self.end == End::Whole && self.reply.status == 200;
+        arrives.then(|| std::str::from_utf8(&self.reply.body).ok()).flatten()
+    }
+
     pub(super) fn suffer(&mut self, kind: FaultKind) {
         match kind {
             FaultKind::Status(_) | FaultKind::TokenUses(_) => {}

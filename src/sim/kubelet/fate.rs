@@ -76,8 +76,12 @@ struct Record {
 }
 
 impl Fates {
+    /// Adds a pod that was not seen before; one that comes up again after a reboot keeps its record.
     pub(super) fn add(&self, fate: PodFate) {
         let mut record = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if record.by_uid.contains_key(&fate.uid) {
+            return;
+        }
         let index = record.fates.len();
         record.by_uid.insert(fate.uid.clone(), index);
         record.fates.push(fate);

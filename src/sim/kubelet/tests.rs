@@ -221,6 +221,27 @@ async fn a_stop_that_ends_with_the_power_is_not_cut_off() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pod_that_comes_up_again_after_a_reboot_keeps_its_record_and_can_be_stopped() {
+    let mut world = World::new().await;
+    world.run_pods([pod("web-1").stops_after("10"), pod("web-2").stops_after("10")]).await;
+    world.evict("web-1", 30);
+    world.kubelet.power_off(world.start + Duration::from_secs(5));
+    sleep(Duration::from_secs(6)).await;
+    let again = Kubelet::new(client(world.gateway.clone()), "n1", clock(), KubeletSpec::default());
+    world.tasks.spawn(again.after_reboot(world.kubelet.clone()).run());
+    sleep(MINUTE).await;
+    assert_eq!(world.kubelet.fates().len(), 2, "no pod is counted twice");
+    // Its processes ended with the power; what is left of the stop is the object's removal.
+    assert!(world.fate("web-1").cut_off && world.fate("web-1").gone_at.is_some());
+    let stopped = Instant::now();
+    world.evict("web-2", 30);
+    sleep(MINUTE).await;
+    let fate = world.fate("web-2");
+    assert!(fate.cut_off && fate.told_at.is_some_and(|told| told.instant >= stopped));
+    assert!(fate.exited_at.is_some() && fate.gone_at.is_some());
+}
+
+#[tokio::test(start_paused = true)]
 async fn deleting_a_mirror_stops_no_process() {
     let mut world = World::new().await;
     world.run_pods([pod("proxy-n1").owned_by(Owner::Mirror)]).await;

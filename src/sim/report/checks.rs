@@ -1,18 +1,20 @@
 //! The checks that a verdict consists of, in the order in which a person would ask.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::{Check, Facts, Report};
+use super::{Check, Facts, Report, node};
+use crate::config::{Config, Response};
 use crate::drain::outcome::Outcome;
-use crate::sim::scenario::{FencePart, Scenario};
+use crate::signal::Kind;
+use crate::sim::scenario::{Scenario, What};
 
 /// From the notice being told to the fence: the poll that has just missed it, its jitter, and a busy machine.
 const FENCED_WITHIN: Duration = Duration::from_secs(2);
-/// Polls of IMDS in a second, averaged over [`PACE_WINDOW`]: polls of different kinds may come close to each other.
-const POLLS_PER_SECOND: usize = 2;
-/// What the pace is averaged over, in seconds.
-const PACE_WINDOW: usize = 10;
+/// Polls of IMDS: two a second, where what is due together may come a little faster.
+const PACE_SPAN: Duration = Duration::from_secs(10);
+const POLLS_IN_SPAN: usize = 20;
+const POLLS_AT_ONCE: usize = 4;
 /// Times are whole seconds on both sides, and the agent learns of a pod's end a moment later than the kubelet.
 const SLACK_ERROR: Duration = Duration::from_secs(2);
 
@@ -30,11 +32,11 @@ pub(super) fn all(scenario: &Scenario, facts: &Facts, report: &Report) -> Vec<Ch
         checker.cut_off(),
         checker.outcomes(),
         checker.slack(),
-        checker.fence(),
         checker.fence_latency(),
         Some(checker.foreign_marks()),
         Some(checker.left_alone()),
-        Some(checker.notices()),
+        checker.untouched(),
+        checker.notices(),
         checker.mutating_requests(),
         checker.api_calls(),
         Some(checker.imds_pace()),
@@ -44,7 +46,10 @@ pub(super) fn all(scenario: &Scenario, facts: &Facts, report: &Report) -> Vec<Ch
         checker.same_slack(),
     ];
     let mut checks: Vec<Check> = checks.into_iter().flatten().collect();
+    checks.extend(checker.node());
     checks.extend(checker.grace());
+    checks.extend(checker.told());
+    checks.extend(checker.metrics());
     checks.extend(checker.events());
     checks
 }
@@ -55,13 +60,20 @@ struct Checker<'a> {
     report: &'a Report,
 }
 
-fn check(name: impl Into<String>, passed: bool, found: impl Into<String>) -> Check {
+pub(super) fn check(name: impl Into<String>, passed: bool, found: impl Into<String>) -> Check {
     Check { name: name.into(), passed, found: found.into() }
 }
 
 impl Checker<'_> {
+    /// The agent answers a spot notice with the fence.
     fn acts(&self) -> bool {
-        self.scenario.notice.is_some() && !self.scenario.agent.dry_run
+        let agent = &self.scenario.agent;
+        let fences = agent.on_spot_interruption.unwrap_or(Response::Drain) >= Response::Cordon;
+        self.scenario.notice.is_some() && fences && !agent.dry_run
+    }
+
+    fn copies(&self) -> usize {
+        self.scenario.agent.copies.max(1).into()
     }
 
     fn agent_lived(&self) -> Check {
@@ -99,24 +111,6 @@ impl Checker<'_> {
         Some(check(name, found.is_some_and(|found| found >= wanted), seconds(found)))
     }
 
-    fn fence(&self) -> Option<Check> {
-        let wanted = self.scenario.expect.fenced.or_else(|| self.acts().then_some(true))?;
-        let without = if wanted { self.scenario.expect.fence_without.clone() } else { FencePart::ALL.to_vec() };
-        let all = FencePart::ALL.into_iter();
-        let expected: Vec<FencePart> = all.filter(|part| !without.contains(part)).collect();
-        let found: Vec<&str> = self.facts.fence.iter().map(|part| part.as_str()).collect();
-        let found = if found.is_empty() { "none of it".into() } else { found.join(", ") };
-        let name = match (wanted, without.is_empty()) {
-            (false, _) => "no part of the fence is on the node".to_owned(),
-            (true, true) => "the whole fence is on the node".to_owned(),
-            (true, false) => {
-                let without: Vec<&str> = without.iter().map(|part| part.as_str()).collect();
-                format!("the fence is on the node without its {}", without.join(", "))
-            }
-        };
-        Some(check(name, expected == self.facts.fence, found))
-    }
-
     fn fence_latency(&self) -> Option<Check> {
         let expected = self.scenario.expect.fenced != Some(false) && self.acts();
         let wanted = self.scenario.expect.fenced_within.or_else(|| expected.then_some(FENCED_WITHIN))?;
@@ -127,8 +121,21 @@ impl Checker<'_> {
     }
 
     fn foreign_marks(&self) -> Check {
-        let lost = &self.facts.foreign_lost;
+        let lost = &self.facts.node.lost;
         check("nothing that others set on the node is touched", lost.is_empty(), counted(lost))
+    }
+
+    /// The node in the end, and at the times at which the scenario looks.
+    fn node(&self) -> Vec<Check> {
+        let mut expected = self.scenario.expect.node();
+        let is_said = expected.taint.is_some() || expected.restored.is_some() || expected.cordoned.is_some();
+        expected.fenced = expected.fenced.or_else(|| (self.acts() && !is_said).then_some(true));
+        let mut checks = node::checks("", &expected, &self.facts.node);
+        for look in &self.facts.looks {
+            let when = format!("at {:.0} s ", look.at.as_secs_f64());
+            checks.extend(node::checks(&when, &look.expected, &look.found));
+        }
+        checks
     }
 
     fn left_alone(&self) -> Check {
@@ -137,10 +144,29 @@ impl Checker<'_> {
         check("DaemonSet, mirror and finished pods are left alone", touched.is_empty(), counted(&touched))
     }
 
-    fn notices(&self) -> Check {
-        let wanted = self.scenario.expect.notices.unwrap_or(u32::from(self.scenario.notice.is_some()));
-        let found = self.facts.agent.notices;
-        check(format!("the number of notices counted is {wanted}"), wanted == found, found.to_string())
+    fn untouched(&self) -> Option<Check> {
+        let groups = &self.scenario.expect.untouched;
+        let touched = self.facts.pods.iter().filter(|pod| groups.contains(&pod.group) && pod.told_by_agent);
+        let touched: Vec<String> = touched.map(|pod| pod.name.clone()).collect();
+        let name = format!("the agent leaves the {} pods alone", groups.join(" and "));
+        (!groups.is_empty()).then(|| check(name, touched.is_empty(), counted(&touched)))
+    }
+
+    /// Kinds that the file names, or those whose number follows from what is announced.
+    fn notices(&self) -> Option<Check> {
+        let found = &self.facts.agent.notices;
+        let wanted = match &self.scenario.expect.notices {
+            Some(named) => Kind::ALL.map(|kind| (kind, named.get(&kind).copied().unwrap_or(0))).into(),
+            None => announced(self.scenario),
+        };
+        let found: BTreeMap<Kind, u32> =
+            wanted.keys().map(|kind| (*kind, found.get(kind).copied().unwrap_or(0))).collect();
+        let name = format!("the notices counted are {}", notice_list(&wanted));
+        // Copies that look at the same moment count it each for itself.
+        let copies = u32::try_from(self.copies()).unwrap_or(u32::MAX);
+        let right =
+            wanted.iter().zip(found.values()).all(|((_, wanted), found)| (*wanted..=wanted * copies).contains(found));
+        (!wanted.is_empty()).then(|| check(name, right, notice_list(&found)))
     }
 
     fn mutating_requests(&self) -> Option<Check> {
@@ -157,15 +183,32 @@ impl Checker<'_> {
 
     fn imds_pace(&self) -> Check {
         let polls: Vec<Duration> = self.facts.imds_requests.iter().filter(|r| r.is_poll).map(|r| r.at).collect();
-        let window = Duration::from_secs(PACE_WINDOW as u64);
-        let within = |start: &Duration| polls.iter().filter(|at| *at >= start && **at < *start + window).count();
-        let busiest = polls.iter().map(within).max().unwrap_or(0);
-        let most = POLLS_PER_SECOND * PACE_WINDOW;
-        check(
-            format!("IMDS is polled at most {most} times in {PACE_WINDOW} seconds"),
-            busiest <= most,
-            busiest.to_string(),
-        )
+        let busiest = |span: Duration| {
+            let within = |start: &Duration| polls.iter().filter(|at| *at >= start && **at < *start + span).count();
+            polls.iter().map(within).max().unwrap_or(0)
+        };
+        let (burst, pace) = (busiest(Duration::from_secs(1)), busiest(PACE_SPAN));
+        let (most, mean) = (POLLS_AT_ONCE * self.copies(), self.polls_in_span() * self.copies());
+        let span = PACE_SPAN.as_secs();
+        let name = format!("IMDS is polled at most {mean} times in {span} seconds and {most} times in one");
+        check(name, burst <= most && pace <= mean, format!("{pace} and {burst}"))
+    }
+
+    /// Two a second, or what the file's own intervals come to. Jitter makes an interval shorter by a tenth at most, and a
+    /// missing event is looked for in the history as often as in the list.
+    fn polls_in_span(&self) -> usize {
+        let (agent, default) = (&self.scenario.agent, Config::for_node("").imds);
+        let scheduled = agent.scheduled_poll_interval.unwrap_or(default.scheduled_interval);
+        let intervals = [
+            agent.spot_poll_interval.unwrap_or(default.spot_interval),
+            agent.rebalance_poll_interval.unwrap_or(default.rebalance_interval),
+            agent.asg_poll_interval.unwrap_or(default.asg_interval),
+            scheduled,
+            scheduled,
+        ];
+        let polls = |interval: &Duration| PACE_SPAN.as_millis() / (interval.as_millis() * 9 / 10).max(1) + 1;
+        let polls: u128 = intervals.iter().map(polls).sum();
+        usize::try_from(polls).unwrap_or(usize::MAX).max(POLLS_IN_SPAN)
     }
 
     fn imds_manners(&self) -> Check {
@@ -173,11 +216,12 @@ impl Checker<'_> {
         let at_once = self.facts.imds_most_at_once;
         let found = format!("{at_once} at once, {unsafe_ones} otherwise");
         let name = "IMDS is asked one thing at a time, with a session, and never for credentials";
-        check(name, at_once <= 1 && unsafe_ones == 0, found)
+        check(name, at_once <= self.copies() && unsafe_ones == 0, found)
     }
 
     fn same_outcomes(&self) -> Option<Check> {
-        if !self.scenario.is_drained() {
+        // Of agents that run side by side each sees a part.
+        if !self.scenario.is_drained() || self.copies() > 1 {
             return None;
         }
         let agent = &self.facts.agent;
@@ -199,7 +243,7 @@ impl Checker<'_> {
     }
 
     fn same_counts(&self) -> Option<Check> {
-        if !self.scenario.is_drained() {
+        if !self.scenario.is_drained() || self.copies() > 1 {
             return None;
         }
         let lives = self.facts.agent.lives;
@@ -219,6 +263,8 @@ impl Checker<'_> {
     }
 
     fn same_slack(&self) -> Option<Check> {
+        // Only a spot notice says when the power goes.
+        self.facts.notice_at?;
         let (said, truth) = (self.facts.agent.slack_seconds?, self.report.slack_seconds?);
         let tolerance = (self.scenario.expect.slack_error.unwrap_or(SLACK_ERROR) + self.patience()).as_secs_f64();
         let passed = (said - truth).abs() <= tolerance;
@@ -237,6 +283,33 @@ impl Checker<'_> {
             let found = granted(group);
             let name = format!("{group} pods are granted at least {wanted} s");
             check(name, found.is_some_and(|found| found >= wanted), found.map_or("none".into(), |f| format!("{f} s")))
+        });
+        judged.collect()
+    }
+
+    fn told(&self) -> Vec<Check> {
+        let patience = self.patience();
+        let judged = self.scenario.expect.told.iter().map(|(group, window)| {
+            let pods = self.facts.pods.iter().filter(|pod| pod.group == *group);
+            let told: Option<Vec<Duration>> = pods.map(|pod| pod.told_at).collect();
+            let times = told.and_then(|told| Some((*told.iter().min()?, *told.iter().max()?)));
+            let in_time = |(first, last): (Duration, Duration)| first >= window.from && last <= window.to + patience;
+            let (from, to) = (window.from.as_secs_f64(), window.to.as_secs_f64());
+            let name = format!("{group} pods are told to stop between {from} s and {to} s");
+            let found = times.map_or("not all of them".to_owned(), |(first, last)| {
+                format!("{:.2} s to {:.2} s", first.as_secs_f64(), last.as_secs_f64())
+            });
+            check(name, times.is_some_and(in_time), found)
+        });
+        judged.collect()
+    }
+
+    fn metrics(&self) -> Vec<Check> {
+        let found = &self.facts.agent.metrics;
+        let judged = self.scenario.expect.metrics.iter().map(|(series, &least)| {
+            let value = found.get(series).copied();
+            let name = format!("{series} is at least {least}");
+            check(name, value.is_some_and(|value| value >= least), value.map_or("absent".into(), |v| v.to_string()))
         });
         judged.collect()
     }
@@ -260,8 +333,30 @@ impl Checker<'_> {
     }
 }
 
+/// How many notices of each kind the scenario's announcements amount to. What a lifecycle state means is the agent's to
+/// decide, so a file has to say it.
+fn announced(scenario: &Scenario) -> BTreeMap<Kind, u32> {
+    let mut wanted = BTreeMap::from([(Kind::SpotInterruption, u32::from(scenario.notice.is_some()))]);
+    let mut events = BTreeSet::new();
+    for event in &scenario.events {
+        match &event.what {
+            What::Rebalance(_) => *wanted.entry(Kind::RebalanceRecommendation).or_insert(0) += 1,
+            What::Scheduled(change) if events.insert(change.id.as_str()) => {
+                *wanted.entry(Kind::ScheduledEvent).or_insert(0) += 1;
+            }
+            _ => {}
+        }
+    }
+    wanted
+}
+
+fn notice_list(notices: &BTreeMap<Kind, u32>) -> String {
+    let each = notices.iter().map(|(kind, times)| format!("{times} {}", kind.as_str()));
+    each.collect::<Vec<_>>().join(", ")
+}
+
 /// The number of things, and the first few.
-fn counted(things: &[String]) -> String {
+pub(super) fn counted(things: &[String]) -> String {
     match things {
         [] => "none".into(),
         [only] => only.clone(),

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use super::{ActorDoes, Scenario, StopsAfter, What};
+use super::{ActorDoes, AgentSpec, Scenario, StopsAfter, What};
 
 impl Scenario {
-    /// The scenario with everything after the notice taking `factor` of its time: lead, graces, stops, faults, arrivals.
+    /// The scenario with everything after the notice taking `factor` of its time: lead, graces, stops, faults, arrivals,
+    /// announced times, the agent's settings that go with them.
     ///
-    /// What the agent brings along stays as it is (poll interval, safety margin, its pauses), and so do expectations about
+    /// What the agent brings along stays as it is (poll intervals, safety margin, its pauses), and so do expectations about
     /// its speed; a factor far below 1 makes them matter more than the scenario meant.
     #[must_use]
     pub fn scaled(mut self, factor: f64) -> Self {
@@ -17,7 +18,10 @@ impl Scenario {
         if let Some(notice) = &mut self.notice {
             notice.lead = span(notice.lead);
             notice.power_off_after = span(notice.power_off_after);
+            notice.back_after = notice.back_after.map(span);
         }
+        self.lasts = self.lasts.map(moment);
+        self.agent.scale(span);
         for group in &mut self.pods {
             group.grace = up(group.grace, factor);
             group.arrives = moment(group.arrives);
@@ -27,23 +31,57 @@ impl Scenario {
         }
         for event in &mut self.events {
             event.at = moment(event.at);
-            match &mut event.what {
-                What::Imds(fault) => fault.lasts = span(fault.lasts),
-                What::Api(fault) => fault.lasts = span(fault.lasts),
-                What::Agent(agent) => agent.back_after = agent.back_after.map(span),
-                What::Actor(actor) => {
-                    if let ActorDoes::Evict { grace, .. } | ActorDoes::Delete { grace, .. } = &mut actor.does {
-                        *grace = grace.map(|grace| up(grace, factor));
-                    }
-                }
-                What::Budget(_) => {}
-            }
+            event.what.scale(factor);
         }
         for granted in self.expect.min_granted.values_mut() {
             *granted = down(*granted, factor);
         }
+        for window in self.expect.told.values_mut() {
+            (window.from, window.to) = (moment(window.from), moment(window.to));
+        }
         self.expect.min_slack = self.expect.min_slack.map(span);
         self
+    }
+}
+
+impl AgentSpec {
+    fn scale(&mut self, span: impl Fn(Duration) -> Duration) {
+        let times = [
+            &mut self.rebalance_expiry,
+            &mut self.scheduled_event_lead,
+            &mut self.asg_hook_timeout,
+            &mut self.load_balancer_wait,
+            &mut self.shutdown_tail,
+        ];
+        for time in times {
+            *time = time.map(&span);
+        }
+    }
+}
+
+impl What {
+    fn scale(&mut self, factor: f64) {
+        let span = |time: Duration| time.mul_f64(factor);
+        match self {
+            Self::Imds(fault) => fault.lasts = span(fault.lasts),
+            Self::Api(fault) => fault.lasts = span(fault.lasts),
+            Self::Agent(agent) => agent.back_after = agent.back_after.map(span),
+            Self::Actor(actor) => {
+                if let ActorDoes::Evict { grace, .. } | ActorDoes::Delete { grace, .. } | ActorDoes::Drain { grace } =
+                    &mut actor.does
+                {
+                    *grace = grace.map(|grace| up(grace, factor));
+                }
+            }
+            Self::Rebalance(rebalance) => rebalance.ago = span(rebalance.ago),
+            Self::Scheduled(change) => {
+                change.not_before_in = change.not_before_in.map(span);
+                change.lasts = change.lasts.map(span);
+            }
+            Self::Raw(raw) => raw.lasts = raw.lasts.map(span),
+            Self::Instance(instance) => instance.back_after = instance.back_after.map(span),
+            Self::Budget(_) | Self::Lifecycle(_) | Self::Look(_) => {}
+        }
     }
 }
 

@@ -8,7 +8,8 @@ macro_rules! shipped_file {
     };
 }
 
-/// File names and texts of all shipped scenarios, in the order in which they are listed: the simple ones first.
+/// File names and texts of all shipped scenarios, in the order in which they are listed: spot notices and pods, other
+/// announcements, faults, other actors; in each the simple ones first.
 pub const SHIPPED: &[(&str, &str)] = &[
     shipped_file!("plain-notice.toml"),
     shipped_file!("full-node.toml"),
@@ -22,13 +23,49 @@ pub const SHIPPED: &[(&str, &str)] = &[
     shipped_file!("late-notice.toml"),
     shipped_file!("stop.toml"),
     shipped_file!("hibernate.toml"),
+    shipped_file!("wait.toml"),
+    shipped_file!("pod-wishes.toml"),
+    shipped_file!("priority-shares.toml"),
+    shipped_file!("load-balancer-wait.toml"),
+    shipped_file!("shutdown-tail.toml"),
     shipped_file!("dry-run.toml"),
+    shipped_file!("observe.toml"),
+    shipped_file!("rebalance-alone.toml"),
+    shipped_file!("rebalance-then-notice.toml"),
+    shipped_file!("rebalance-with-notice.toml"),
+    shipped_file!("rebalance-drain.toml"),
+    shipped_file!("reboot.toml"),
+    shipped_file!("reboot-rescheduled.toml"),
+    shipped_file!("two-events.toml"),
+    shipped_file!("maintenance-lingers.toml"),
+    shipped_file!("stop-and-start.toml"),
+    shipped_file!("asg-termination.toml"),
+    shipped_file!("asg-back-in-service.toml"),
+    shipped_file!("asg-standby.toml"),
+    shipped_file!("asg-and-notice.toml"),
+    shipped_file!("nth-marks.toml"),
     shipped_file!("imds-down.toml"),
+    shipped_file!("imds-flaps.toml"),
+    shipped_file!("imds-disabled.toml"),
+    shipped_file!("hop-limit.toml"),
+    shipped_file!("sliding-notice.toml"),
+    shipped_file!("clock-ahead.toml"),
+    shipped_file!("failed-termination.toml"),
+    shipped_file!("unknown-words.toml"),
     shipped_file!("api-slow.toml"),
     shipped_file!("api-gone.toml"),
-    shipped_file!("agent-restart.toml"),
-    shipped_file!("second-actor.toml"),
     shipped_file!("admission-denies-label.toml"),
+    shipped_file!("admission-denies-taint.toml"),
+    shipped_file!("agent-restart.toml"),
+    shipped_file!("agent-stop.toml"),
+    shipped_file!("asg-restart.toml"),
+    shipped_file!("two-agents.toml"),
+    shipped_file!("second-actor.toml"),
+    shipped_file!("people-and-kubectl.toml"),
+    shipped_file!("other-controllers.toml"),
+    shipped_file!("taken-over.toml"),
+    shipped_file!("beside-nth.toml"),
+    shipped_file!("everybody-at-once.toml"),
 ];
 
 /// All shipped scenarios.

@@ -3,16 +3,15 @@
 use std::time::Duration;
 
 use http::{Method, Request};
-use k8s_openapi::api::core::v1::Taint;
 use kube::Api;
 use kube::api::DeleteParams;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use super::World;
+use super::marks::change_node;
 use super::observer::Notes;
-use super::setup::node_taint;
-use crate::sim::scenario::{ActorDoes, ActorEvent};
+use crate::sim::scenario::{ActorDoes, ActorEvent, PodGroup};
 use crate::sim::seen::{self, Pod};
 use crate::sim::timeline::Actor;
 
@@ -30,30 +29,30 @@ pub(super) fn act(world: &mut World, event: &ActorEvent) {
         actor: Actor::Other(event.name.clone()),
         notes: world.notes.clone(),
     };
-    let pods = |groups: &[String]| -> Vec<String> {
-        let chosen = world.scenario.pods.iter().filter(|group| groups.contains(&group.name));
+    world.without_agent.change(&event.does);
+    let pods = |chosen: &dyn Fn(&PodGroup) -> bool| -> Vec<String> {
+        let chosen = world.scenario.pods.iter().filter(|group| chosen(group));
         chosen.flat_map(|group| group.pod_names().collect::<Vec<_>>()).collect()
     };
     match &event.does {
-        ActorDoes::Cordon => {
-            world.foreign.cordoned = true;
-            world.tasks.spawn(by.cordon());
-        }
-        ActorDoes::Taint(taint) => {
-            let taint = node_taint(taint);
-            world.foreign.taints.push(serde_json::to_value(&taint).unwrap_or_default());
-            world.tasks.spawn(by.taint(taint));
-        }
         ActorDoes::Delete { pods: groups, grace } => {
-            for pod in pods(groups) {
+            for pod in pods(&|group| groups.contains(&group.name)) {
                 world.tasks.spawn(by.clone().delete(pod, *grace));
             }
         }
         ActorDoes::Evict { pods: groups, grace } => {
-            for pod in pods(groups) {
+            for pod in pods(&|group| groups.contains(&group.name)) {
                 world.tasks.spawn(by.clone().evict(pod, *grace));
             }
         }
+        ActorDoes::Drain { grace } => {
+            let (pods, grace, does) = (pods(&PodGroup::is_drained), *grace, event.does.clone());
+            world.tasks.spawn(async move {
+                by.clone().change(does).await;
+                futures::future::join_all(pods.into_iter().map(|pod| by.clone().evict(pod, grace))).await;
+            });
+        }
+        does => _ = world.tasks.spawn(by.change(does.clone())),
     }
 }
 
@@ -71,32 +70,18 @@ impl Act {
         self.notes.add(self.actor.clone(), what, pod);
     }
 
-    async fn cordon(self) {
-        let change = |spec: &mut Map<String, Value>| drop(spec.insert("unschedulable".into(), true.into()));
-        self.change(change, "cordons the node".into()).await;
-    }
-
-    async fn taint(self, taint: Taint) {
-        let what = format!("sets the taint {}", taint.key);
-        let change = |spec: &mut Map<String, Value>| {
-            let taints = spec.entry("taints").or_insert_with(|| json!([]));
-            taints.as_array_mut().into_iter().for_each(|taints| taints.push(json!(taint)));
-        };
-        self.change(change, what).await;
-    }
-
-    /// Reads the node, changes its `spec` and writes it, again if somebody else wrote it meanwhile.
-    async fn change(&self, change: impl Fn(&mut Map<String, Value>), what: String) {
+    /// Reads the node, changes it and writes it, again if somebody else wrote it meanwhile.
+    async fn change(self, does: ActorDoes) {
         let path = format!("/api/v1/nodes/{}", self.node);
         loop {
             let written = async {
                 let request = Request::get(&path).body(Vec::new()).map_err(kube::Error::HttpError)?;
                 let mut node: Value = self.client.request(request).await?;
-                node.get_mut("spec").and_then(Value::as_object_mut).into_iter().for_each(&change);
+                change_node(&mut node, &does);
                 seen::send(&self.client, Method::PUT, &path, &node).await
             };
             match written.await {
-                Ok(()) => return self.note(what, None),
+                Ok(()) => return self.note(in_words(&does), None),
                 Err(kube::Error::Api(status)) if status.code == 409 => {}
                 Err(error) => return self.note(format!("fails, {error}"), None),
             }
@@ -144,5 +129,20 @@ impl Act {
         let grace = grace.map_or(String::new(), |grace| format!(" with {grace} s of grace"));
         self.notes.told(&pod);
         self.note(format!("{does}{grace}"), Some(pod));
+    }
+}
+
+/// A change of the node, for people.
+fn in_words(does: &ActorDoes) -> String {
+    match does {
+        ActorDoes::Cordon | ActorDoes::Drain { .. } => "cordons the node".into(),
+        ActorDoes::Uncordon => "uncordons the node".into(),
+        ActorDoes::Taint(taint) => format!("sets the taint {}", taint.key),
+        ActorDoes::Untaint(taint) => format!("removes the taint {}", taint.key),
+        ActorDoes::Label(pair) => format!("sets the label {}", pair.key),
+        ActorDoes::Unlabel(key) => format!("removes the label {key}"),
+        ActorDoes::Annotate(pair) => format!("sets the annotation {}", pair.key),
+        ActorDoes::Unannotate(key) => format!("removes the annotation {key}"),
+        ActorDoes::Evict { .. } | ActorDoes::Delete { .. } => "stops pods".into(),
     }
 }

@@ -10,12 +10,13 @@ use tokio::task::{AbortHandle, JoinSet};
 use super::{Addresses, WorldError};
 use crate::admin::{self, Handles};
 use crate::agent::Agent;
-use crate::clock::Clock;
+use crate::clock::{Clock, Now};
 use crate::config::Config;
 use crate::interruption::record::Status;
 use crate::k8s::client;
 use crate::metrics::Metrics;
-use crate::sim::scenario::{AgentDoes, Scenario};
+use crate::sim::objects::NodeSpec;
+use crate::sim::scenario::{AgentDoes, AgentSpec, Scenario};
 
 /// One process of the agent.
 pub(super) struct Life {
@@ -32,6 +33,8 @@ pub(super) struct Agents {
     clock: Clock,
     admin: Option<std::net::TcpListener>,
     with_agent: bool,
+    /// How many run side by side.
+    copies: u8,
     pub(super) lives: Vec<Life>,
     tasks: JoinSet<Result<(), String>>,
     /// The last process was ended by the scenario.
@@ -49,17 +52,14 @@ impl Agents {
         admin: Option<std::net::TcpListener>,
         with_agent: bool,
     ) -> Self {
-        let mut config = Config::for_node(node);
-        let wanted = &scenario.agent;
+        let mut config = configured(&scenario.agent, Config::for_node(node));
         config.imds.endpoint = format!("http://{}", at.imds);
+        config.boot_id = Some(NodeSpec::new(node).boot_id());
         config.cni.enabled = false;
-        config.dry_run = wanted.dry_run;
-        config.on_blocked_eviction = wanted.on_blocked_eviction.unwrap_or(config.on_blocked_eviction);
-        config.shutdown_tail = wanted.shutdown_tail.unwrap_or(config.shutdown_tail);
-        config.safety_margin = wanted.safety_margin.unwrap_or(config.safety_margin);
-        config.imds.spot_interval = wanted.spot_interval.unwrap_or(config.imds.spot_interval);
+        let clock = ahead(clock, scenario.node.clock_ahead);
         Self {
             config,
+            copies: scenario.agent.copies.max(1),
             api: at.api,
             clock,
             admin,
@@ -75,11 +75,21 @@ impl Agents {
         &self.config
     }
 
-    /// Starts a process, if there is to be an agent at all.
+    /// The kernel has booted: what agents find from now on in `/proc`.
+    pub(super) fn booted(&mut self, boot_id: String) {
+        self.config.booted_at = Some(self.clock.now().wall);
+        self.config.boot_id = Some(boot_id);
+    }
+
+    /// Starts as many processes as there are to be, if there is to be an agent at all.
     pub(super) fn start(&mut self) -> Result<(), WorldError> {
         if !self.with_agent {
             return Ok(());
         }
+        (0..self.copies).try_for_each(|_| self.start_one())
+    }
+
+    fn start_one(&mut self) -> Result<(), WorldError> {
         let unusable = |error: &dyn std::error::Error| WorldError::Client(error.to_string());
         let url = format!("http://{}", self.api).parse().map_err(|error| unusable(&error as &http::uri::InvalidUri))?;
         let client = client::from_config(kube::Config::new(url)).map_err(|error| unusable(&error))?;
@@ -103,13 +113,14 @@ impl Agents {
         Ok(())
     }
 
-    /// Ends the running process, if there is one.
+    /// Ends every process that runs.
     pub(super) fn end(&mut self, how: AgentDoes) {
         self.ended = true;
-        let Some(life) = self.lives.last_mut() else { return };
-        match how {
-            AgentDoes::Crash => life.process.abort(),
-            AgentDoes::Stop => _ = life.stop.take().map(|stop| stop.send(())),
+        for life in &mut self.lives {
+            match how {
+                AgentDoes::Crash => life.process.abort(),
+                AgentDoes::Stop => _ = life.stop.take().map(|stop| stop.send(())),
+            }
         }
     }
 
@@ -138,6 +149,40 @@ impl Agents {
             else => std::future::pending().await,
         }
     }
+}
+
+/// What the scenario sets; the rest is the agent's default.
+fn configured(wanted: &AgentSpec, mut config: Config) -> Config {
+    config.dry_run = wanted.dry_run;
+    config.on_spot_interruption = wanted.on_spot_interruption.unwrap_or(config.on_spot_interruption);
+    config.on_rebalance_recommendation =
+        wanted.on_rebalance_recommendation.unwrap_or(config.on_rebalance_recommendation);
+    config.on_scheduled_event = wanted.on_scheduled_event.unwrap_or(config.on_scheduled_event);
+    config.on_asg_termination = wanted.on_asg_termination.unwrap_or(config.on_asg_termination);
+    config.rebalance_expiry = wanted.rebalance_expiry.unwrap_or(config.rebalance_expiry);
+    config.scheduled_event_lead = wanted.scheduled_event_lead.unwrap_or(config.scheduled_event_lead);
+    config.asg_hook_timeout = wanted.asg_hook_timeout.unwrap_or(config.asg_hook_timeout);
+    config.on_blocked_eviction = wanted.on_blocked_eviction.unwrap_or(config.on_blocked_eviction);
+    config.shutdown_tail = wanted.shutdown_tail.unwrap_or(config.shutdown_tail);
+    config.safety_margin = wanted.safety_margin.unwrap_or(config.safety_margin);
+    config.load_balancer_wait = wanted.load_balancer_wait.unwrap_or(config.load_balancer_wait);
+    config.shutdown_by_priority.clone_from(&wanted.shutdown_grace_by_priority);
+    config.imds.spot_interval = wanted.spot_poll_interval.unwrap_or(config.imds.spot_interval);
+    config.imds.rebalance_interval = wanted.rebalance_poll_interval.unwrap_or(config.imds.rebalance_interval);
+    config.imds.asg_interval = wanted.asg_poll_interval.unwrap_or(config.imds.asg_interval);
+    config.imds.scheduled_interval = wanted.scheduled_poll_interval.unwrap_or(config.imds.scheduled_interval);
+    config.marks.style = wanted.node_marks.unwrap_or(config.marks.style);
+    config
+}
+
+/// A clock whose wall time is ahead by so many seconds; the monotonic one is the same for everybody.
+fn ahead(clock: Clock, seconds: i32) -> Clock {
+    if seconds == 0 {
+        return clock;
+    }
+    let now = clock.now();
+    let wall = now.wall.checked_add(jiff::SignedDuration::from_secs(seconds.into())).unwrap_or(now.wall);
+    Clock::Anchored(Now { wall, ..now })
 }
 
 /// Why a process ended, if it was not the scenario's doing.

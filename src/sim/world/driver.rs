@@ -6,20 +6,28 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 use super::observer::Observer;
-use super::{Run, World, actor, faults, setup};
+use super::{Countdown, Run, World, actor, announce, faults, look, reboot, setup};
 use crate::clock::Now;
-use crate::sim::scenario::{AgentDoes, AgentEvent, BudgetChange, Event, Limit, Notice, What};
+use crate::sim::scenario::{AgentDoes, AgentEvent, BudgetChange, Event, Limit, Notice, ScheduledChange, What};
 use crate::sim::timeline::{Actor, TimelineEntry};
 
 /// How often the records are looked at, which costs a copy of them. What is told has its own, exact time.
 const LOOK: Duration = Duration::from_millis(250);
+/// How often while nothing happens: hours without news must cost little.
+const SELDOM_LOOK: Duration = Duration::from_secs(4);
+/// Nothing happens if there was nothing to tell for so long.
+const NO_NEWS: Duration = Duration::from_secs(20);
 /// The world goes on for so long after everything is over: what must not happen twice needs time to happen twice.
 const SETTLE: Duration = Duration::from_secs(3);
-/// A world without a notice lives for so long after its last event.
+/// A world in which no power goes lives for so long after its last event.
 const QUIET: Duration = Duration::from_secs(15);
+/// And for so long if pods that are to be drained are still there.
+const PATIENCE: Duration = Duration::from_mins(5);
+/// From the kubelet's start to the start of the agent's container.
+const AGENT_STARTS: Duration = Duration::from_secs(1);
 
 /// What is due at a time of its own.
 #[derive(Clone, Debug)]
@@ -29,8 +37,13 @@ enum Step {
     Event(Box<Event>),
     /// A fault is over; only for the timeline.
     Over(Actor),
+    /// IMDS serves what belongs at this path again.
+    RawOver(String),
+    /// The time of this scheduled event has come.
+    TimeComes(String),
     AgentBack,
     PowerOff,
+    InstanceBack,
 }
 
 /// What is to come, in order of time.
@@ -54,16 +67,26 @@ impl Agenda {
     fn is_through(&self) -> bool {
         self.0.iter().all(|(_, step)| matches!(step, Step::PowerOff))
     }
+
+    /// The power is to go.
+    fn has_power_off(&self) -> bool {
+        self.0.iter().any(|(_, step)| matches!(step, Step::PowerOff))
+    }
+
+    /// The time of a scheduled event is not what it was.
+    fn forget_time_of(&mut self, event: &str) {
+        self.0.retain(|(_, step)| !matches!(step, Step::TimeComes(id) if id == event));
+    }
 }
 
 /// Plays the world's scenario; returns when things happened.
 pub(super) async fn play(world: &mut World, mut tell: impl FnMut(TimelineEntry)) -> Run {
-    let mut run = Run { start: world.clock.now(), notice_at: None, deadline: None, powered_off: None };
+    let mut run = Run::beginning(world.clock.now());
     let mut agenda = agenda(world, &run);
-    let end_of_quiet = agenda.0.last().map_or(run.start.instant, |(at, _)| *at) + QUIET;
+    let mut last_step = run.start.instant;
     let mut observer = Observer::default();
-    let mut looks = interval(LOOK);
-    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut next_look = run.start.instant;
+    let mut last_news = run.start.instant;
     let mut over_at: Option<Instant> = None;
     start_agent(world);
     loop {
@@ -73,23 +96,27 @@ pub(super) async fn play(world: &mut World, mut tell: impl FnMut(TimelineEntry))
             () = world.agents.changed() => {
                 // Hundreds of times in a drain; what it tells is printed with the next look.
                 observer.agent(world);
+                last_news = Instant::now();
+                next_look = next_look.min(last_news + LOOK);
                 continue;
             }
-            _ = looks.tick() => {}
+            () = sleep_until(next_look) => {}
         }
         while let Some(step) = agenda.due(Instant::now()) {
             enact(world, &mut run, &mut agenda, step);
+            last_step = Instant::now();
         }
-        observer.look(world, &run, false).into_iter().for_each(&mut tell);
-        let ended = match world.scenario.notice {
-            Some(_) => is_over(world, &run, &agenda),
-            None => Instant::now() >= end_of_quiet,
-        };
-        over_at = ended.then(|| over_at.unwrap_or_else(Instant::now));
+        let now = Instant::now();
+        let told = observer.look(world, &run, false);
+        if !told.is_empty() {
+            last_news = now;
+        }
+        next_look = now + if last_news.max(last_step) + NO_NEWS < now { SELDOM_LOOK } else { LOOK };
+        told.into_iter().for_each(&mut tell);
+        over_at = is_over(world, &run, &agenda, last_step).then(|| over_at.unwrap_or(now));
         // What the power did to the pods is seen with the next look.
         let settle = if run.powered_off.is_some() { LOOK } else { SETTLE };
-        let settled = over_at.is_some_and(|since| since.elapsed() >= settle);
-        if settled {
+        if over_at.is_some_and(|since| since.elapsed() >= settle) {
             observer.look(world, &run, true).into_iter().for_each(&mut tell);
             return run;
         }
@@ -111,19 +138,31 @@ fn agenda(world: &World, run: &Run) -> Agenda {
     agenda
 }
 
-/// The node is dark, or clear and quiet.
-fn is_over(world: &World, run: &Run, agenda: &Agenda) -> bool {
+/// The node is dark for good, or everything that was to happen has happened and is quiet.
+fn is_over(world: &World, run: &Run, agenda: &Agenda, last_step: Instant) -> bool {
+    let now = Instant::now();
     if run.powered_off.is_some() {
         return true;
     }
-    if run.notice_at.is_none() || !agenda.is_through() || !world.scenario.is_drained() {
+    let lasts = world.scenario.lasts.unwrap_or_default();
+    if !agenda.is_through() || now < run.start.instant + lasts {
         return false;
     }
+    if agenda.has_power_off() {
+        // The end of the instance need not be waited for once nothing is left that it could hit.
+        let agent_is_done = !world.agents.is_running() || world.agents.status().is_some_and(|status| status.drained);
+        return world.scenario.is_drained() && agent_is_done && is_clear(world);
+    }
+    let quiet = now >= last_step + QUIET;
+    quiet && (!world.scenario.is_drained() || is_clear(world) || now >= last_step + PATIENCE)
+}
+
+/// Every pod that is to be drained is gone.
+fn is_clear(world: &World) -> bool {
     let expected: u32 = world.scenario.pods.iter().filter(|group| group.is_drained()).map(|group| group.count).sum();
     let fates = world.kubelet.fates();
     let gone = fates.iter().filter(|fate| fate.gone_at.is_some() && drained(world, &fate.name)).count();
-    let agent_is_done = !world.agents.is_running() || world.agents.status().is_some_and(|status| status.drained);
-    gone >= expected as usize && agent_is_done
+    gone >= expected as usize
 }
 
 fn drained(world: &World, pod: &str) -> bool {
@@ -135,19 +174,45 @@ fn enact(world: &mut World, run: &mut Run, agenda: &mut Agenda, step: Step) {
     match step {
         Step::Notice(notice) => give_notice(world, run, agenda, &notice, now),
         Step::Arrival(group) => arrive(world, group),
-        Step::Event(event) => happen(world, agenda, now, &event),
-        Step::Over(Actor::Imds) => world.notes.add(Actor::Imds, "is well again", None),
+        Step::Event(event) => happen(world, run, agenda, now, &event),
         Step::Over(actor) => world.notes.add(actor, "is well again", None),
+        Step::RawOver(path) => {
+            announce::raw_is_over(&world.imds, &path);
+            world.notes.add(Actor::Imds, format!("serves what belongs at {path} again"), None);
+        }
+        Step::TimeComes(event) => {
+            world.notes.add(Actor::World, format!("the time of {event} has come"), None);
+        }
         Step::AgentBack => {
             world.notes.add(Actor::World, "a new agent starts", None);
             start_agent(world);
         }
         Step::PowerOff => {
-            world.notes.add(Actor::World, "the power goes", None);
-            world.imds.power_off();
-            world.agents.end(AgentDoes::Crash);
-            run.powered_off = Some(now);
+            let back_after = world.scenario.notice.as_ref().and_then(|notice| notice.back_after);
+            go_down(world, run, agenda, now, back_after);
         }
+        Step::InstanceBack => {
+            world.notes.add(Actor::World, "the instance is up again", None);
+            reboot::up(world);
+            if let Some(off_at) = run.off_at.filter(|off_at| *off_at > now.instant) {
+                world.kubelet.power_off(off_at);
+            }
+            agenda.add(now.instant + AGENT_STARTS, Step::AgentBack);
+        }
+    }
+}
+
+/// The instance is down, for good or until it is started again.
+fn go_down(world: &mut World, run: &mut Run, agenda: &mut Agenda, now: Now, back_after: Option<Duration>) {
+    run.down_at.get_or_insert(now);
+    reboot::down(world, now);
+    if let Some(after) = back_after {
+        world.notes.add(Actor::World, "the instance goes down", None);
+        agenda.add(now.instant + after, Step::InstanceBack);
+    } else {
+        world.notes.add(Actor::World, "the power goes", None);
+        world.imds.power_off();
+        run.powered_off = Some(now);
     }
 }
 
@@ -158,19 +223,33 @@ fn start_agent(world: &mut World) {
 }
 
 fn give_notice(world: &World, run: &mut Run, agenda: &mut Agenda, notice: &Notice, now: Now) {
-    // IMDS writes whole seconds; the scenario's lead is the least that there is.
-    let exact = now.plus(notice.lead).wall;
-    let whole = jiff::Timestamp::from_second(exact.as_second()).unwrap_or(exact);
-    let announced = if whole < exact { now.plus(Duration::from_secs(1)).plus(notice.lead).wall } else { whole };
-    let announced = jiff::Timestamp::from_second(announced.as_second()).unwrap_or(announced);
+    let announced = announce::spot(&world.imds, notice, now);
     let deadline = Now { instant: now.instant_of(announced), wall: announced };
-    world.imds.set_spot_action(notice.action.as_str(), announced);
-    let power_off = deadline.instant + notice.power_off_after;
-    world.kubelet.power_off(power_off);
-    agenda.add(power_off, Step::PowerOff);
+    if !notice.fails {
+        let off_at = deadline.instant + notice.power_off_after;
+        world.kubelet.power_off(off_at);
+        agenda.add(off_at, Step::PowerOff);
+        run.off_at = Some(off_at);
+    }
     run.notice_at = Some(now);
     run.deadline = Some(deadline);
+    run.countdown = Some(Countdown { since: now.instant, until: deadline.instant });
     world.notes.add(Actor::World, format!("EC2 will {} the instance at {announced}", notice.action.as_str()), None);
+}
+
+/// A scheduled event appears, moves or ends.
+fn schedule(world: &mut World, run: &mut Run, agenda: &mut Agenda, now: Now, change: &ScheduledChange) {
+    let (what, time) = world.maintenance.change(&world.imds, change, now);
+    world.notes.add(Actor::World, what, None);
+    agenda.forget_time_of(&change.id);
+    let until = time.map(|time| now.instant_of(time));
+    if let Some(until) = until {
+        agenda.add(until, Step::TimeComes(change.id.clone()));
+    }
+    // A spot notice is what people count down to, whatever else is coming.
+    if run.deadline.is_none() {
+        run.countdown = until.map(|until| Countdown { since: now.instant, until });
+    }
 }
 
 fn arrive(world: &mut World, group: usize) {
@@ -188,7 +267,7 @@ fn arrive(world: &mut World, group: usize) {
     });
 }
 
-fn happen(world: &mut World, agenda: &mut Agenda, now: Now, event: &Event) {
+fn happen(world: &mut World, run: &mut Run, agenda: &mut Agenda, now: Now, event: &Event) {
     match &event.what {
         What::Budget(change) => change_budget(world, change),
         What::Imds(fault) => {
@@ -216,6 +295,19 @@ fn happen(world: &mut World, agenda: &mut Agenda, now: Now, event: &Event) {
             }
         }
         What::Actor(event) => actor::act(world, event),
+        What::Rebalance(event) => {
+            world.notes.add(Actor::World, announce::rebalance(&world.imds, event, now), None);
+        }
+        What::Scheduled(change) => schedule(world, run, agenda, now, change),
+        What::Lifecycle(state) => world.notes.add(Actor::World, announce::lifecycle(&world.imds, state), None),
+        What::Raw(document) => {
+            world.notes.add(Actor::Imds, announce::raw(&world.imds, document), None);
+            if let Some(lasts) = document.lasts {
+                agenda.add(now.instant + lasts, Step::RawOver(document.path.clone()));
+            }
+        }
+        What::Instance(event) => go_down(world, run, agenda, now, event.back_after),
+        What::Look(expected) => look::look(world, expected, now),
     }
 }
 

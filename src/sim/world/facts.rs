@@ -2,70 +2,41 @@
 
 use std::collections::BTreeMap;
 
-use crate::sim::seen::Node;
 use k8s_openapi::api::events::v1::Event;
 use kube::Api;
 use kube::api::ListParams;
-use serde_json::Value;
 use tokio::time::Instant;
 
-use super::{Run, World};
-use crate::config::MarkConfig;
+use super::{Run, World, look};
 use crate::drain::outcome::Outcome;
-use crate::interruption::fence::LOAD_BALANCER_LABEL;
-use crate::interruption::state::ANNOTATION;
+use crate::signal::Kind;
 use crate::sim::gateway::log::LoggedRequest;
 use crate::sim::imds::ImdsRequest;
 use crate::sim::kubelet::PodFate;
-use crate::sim::report::{AgentFacts, CallFact, Facts, ImdsFact, PodFact};
-use crate::sim::scenario::FencePart;
-
-/// What is on a node that is not the agent's.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Marks {
-    pub(super) cordoned: bool,
-    pub(super) taints: Vec<Value>,
-    labels: BTreeMap<String, String>,
-}
-
-impl Marks {
-    /// Everything that is on `node` now.
-    pub(super) fn of(node: &Node) -> Self {
-        let spec = node.spec.as_ref();
-        let taints = spec.and_then(|spec| spec.taints.as_ref()).into_iter().flatten();
-        Self {
-            cordoned: spec.and_then(|spec| spec.unschedulable).unwrap_or(false),
-            taints: taints.cloned().collect(),
-            labels: node.metadata.labels.clone().unwrap_or_default(),
-        }
-    }
-
-    /// What of these is not on `node`.
-    fn lost(&self, node: &Self) -> Vec<String> {
-        let cordon = (self.cordoned && !node.cordoned).then(|| "cordon".to_owned());
-        let taints =
-            self.taints.iter().filter(|taint| !node.taints.contains(taint)).map(|taint| format!("taint {taint}"));
-        let labels = self.labels.iter().filter(|(key, value)| node.labels.get(*key) != Some(*value));
-        cordon.into_iter().chain(taints).chain(labels.map(|(key, _)| format!("label {key}"))).collect()
-    }
-}
+use crate::sim::report::{AgentFacts, CallFact, Facts, ImdsFact, LookFact, PodFact};
 
 /// Everything that a verdict needs.
 pub(super) async fn collect(world: &World, run: &Run) -> Facts {
     let since_start = |moment| run.since_start(moment);
     let tail = world.agents.config().shutdown_tail;
     let calls = world.gateway.requests();
-    let (fence, foreign_lost) = node_facts(world).await;
+    // The tail begins when the instance is told to stop; a reboot has none.
+    let deadline = run.deadline.map(|deadline| since_start(deadline) + tail).or(run.down_at.map(since_start));
+    let looks = world.looks.all().into_iter().map(|look| LookFact {
+        at: since_start(look.at),
+        expected: look.expected,
+        found: look.found,
+    });
     Facts {
         notice_at: run.notice_at.map(since_start),
-        deadline: run.deadline.map(|deadline| since_start(deadline) + tail),
+        deadline,
         powered_off: run.powered_off.map(since_start),
         pods: pod_facts(world, run, &calls),
         calls: calls.iter().map(|call| call_fact(call, run)).collect(),
         imds_requests: world.imds.requests().iter().map(|request| imds_fact(request, run)).collect(),
         imds_most_at_once: world.imds.most_in_flight(),
-        fence,
-        foreign_lost,
+        node: look::seen(world).await,
+        looks: looks.collect(),
         events: events(world).await,
         agent: agent_facts(world),
     }
@@ -112,6 +83,9 @@ fn judge_calls(fact: &mut PodFact, calls: &[LoggedRequest], told_by_other: Optio
     let of_pod = calls.iter().filter(|call| call.attributes.name == fact.name && (200..300).contains(&call.code));
     for call in of_pod {
         let at = call.answered_at.unwrap_or(call.at).instant;
+        if call.is_rehearsal() {
+            continue;
+        }
         if call.is("create", "pods/eviction") {
             fact.told_by_agent = true;
             being_stopped = being_stopped.or(Some(at));
@@ -129,42 +103,17 @@ fn call_fact(call: &LoggedRequest, run: &Run) -> CallFact {
         verb: call.attributes.verb.to_owned(),
         resource: call.attributes.resource_path(),
         status: (call.code != 0).then_some(call.code),
+        is_rehearsal: call.is_rehearsal(),
     }
 }
 
 fn imds_fact(request: &ImdsRequest, run: &Run) -> ImdsFact {
-    let polls = ["/spot/", "/events/", "/autoscaling/"];
     ImdsFact {
         at: run.since_start(request.at),
         // A session that was lost costs a second try, which is none of the pace.
-        is_poll: request.status != Some(401) && polls.iter().any(|part| request.path.contains(part)),
+        is_poll: request.status != Some(401) && request.is_poll(),
         is_safe: (request.token || request.method == "PUT") && !request.forwarded_for && !request.path.contains("/iam"),
     }
-}
-
-async fn node_facts(world: &World) -> (Vec<FencePart>, Vec<String>) {
-    let nodes: Api<Node> = Api::all(world.backend.client.clone());
-    match nodes.get(&world.node).await {
-        Ok(node) => {
-            let marks = Marks::of(&node);
-            (fence_parts(&node, &marks, &world.agents.config().marks), world.foreign.lost(&marks))
-        }
-        Err(error) => (Vec::new(), vec![format!("the node cannot be read: {error}")]),
-    }
-}
-
-fn fence_parts(node: &Node, marks: &Marks, taint: &MarkConfig) -> Vec<FencePart> {
-    let text = |value: &Value, key: &str| value.get(key).and_then(Value::as_str).map(ToOwned::to_owned);
-    let is_there = |part: &FencePart| match part {
-        FencePart::Taint => marks.taints.iter().any(|found| {
-            text(found, "key").as_deref() == Some(&taint.taint_key)
-                && text(found, "effect").as_deref() == Some(&taint.taint_effect)
-        }),
-        FencePart::Cordon => marks.cordoned,
-        FencePart::Label => marks.labels.contains_key(LOAD_BALANCER_LABEL),
-        FencePart::Annotation => node.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(ANNOTATION)),
-    };
-    FencePart::ALL.into_iter().filter(is_there).collect()
 }
 
 /// Events on the node by reason; one that was counted up by the server counts as often.
@@ -197,10 +146,33 @@ fn agent_facts(world: &World) -> AgentFacts {
         lives: u32::try_from(agents.lives.len()).unwrap_or(u32::MAX),
         outcomes,
         slack_seconds: status.slack_seconds,
-        notices: sum("spotwarden_notices_total{", ""),
+        notices: Kind::ALL.map(|kind| (kind, sum("spotwarden_notices_total{", kind.as_str()))).into(),
+        metrics: wanted_metrics(world, &texts),
         counted: counted.into_iter().filter(|&(_, pods)| pods > 0).collect(),
         died: agents.died.clone(),
     }
+}
+
+/// The series that the scenario expects, with their sums over all processes; absent if there is no such series.
+fn wanted_metrics(world: &World, texts: &[String]) -> BTreeMap<String, f64> {
+    let found = |series: &String| {
+        let values: Vec<f64> = texts.iter().filter_map(|text| series_value(text, series)).collect();
+        (!values.is_empty()).then(|| (series.clone(), values.iter().sum()))
+    };
+    world.scenario.expect.metrics.keys().filter_map(found).collect()
+}
+
+/// Sum of the samples of `series`, a name with the labels that matter: `a_total{kind="x"}`.
+fn series_value(text: &str, series: &str) -> Option<f64> {
+    let (name, labels) = series.split_once('{').unwrap_or((series, ""));
+    let labels: Vec<&str> = labels.trim_end_matches('}').split(',').filter(|label| !label.is_empty()).collect();
+    let matching = text.lines().filter_map(|line| {
+        let (sample, value) = line.rsplit_once(' ')?;
+        let (found, found_labels) = sample.split_once('{').unwrap_or((sample, ""));
+        let is_meant = found == name && labels.iter().all(|label| found_labels.contains(label.trim()));
+        is_meant.then(|| value.parse::<f64>().ok()).flatten()
+    });
+    matching.reduce(|sum, value| sum + value)
 }
 
 /// Sum of the samples of a counter whose labels contain `label`.
@@ -221,5 +193,14 @@ mod tests {
                     spotwarden_notices_total_other 7\n";
         assert_eq!(sample(text, "spotwarden_notices_total{", ""), 3);
         assert_eq!(sample(text, "spotwarden_notices_total{", "y"), 2);
+    }
+
+    #[test]
+    fn a_series_is_found_by_the_labels_that_matter() {
+        let text = "a_total{kind=\"x\",code=\"1\"} 1\na_total{kind=\"x\",code=\"2\"} 2.5\na_total{kind=\"y\"} 4\nb 7\n";
+        assert_eq!(series_value(text, "a_total{kind=\"x\"}"), Some(3.5));
+        assert_eq!(series_value(text, "a_total{code=\"2\",kind=\"x\"}"), Some(2.5));
+        assert_eq!(series_value(text, "b"), Some(7.0));
+        assert_eq!(series_value(text, "a"), None);
     }
 }

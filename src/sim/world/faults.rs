@@ -14,6 +14,9 @@ use crate::sim::scenario::{ApiEvent, ApiFault, FencePart, ImdsEvent, ImdsFault};
 /// Something that happens once still needs a moment in which it is in force.
 const ONCE: std::time::Duration = std::time::Duration::from_millis(1);
 
+/// Where session tokens come from.
+const TOKEN_PATH: &str = "/latest/api/token";
+
 /// Lays a fault over IMDS from now on; returns what it is, for people.
 pub(super) fn imds(imds: &SimImds, event: &ImdsEvent) -> &'static str {
     let now = Instant::now();
@@ -30,6 +33,18 @@ pub(super) fn imds(imds: &SimImds, event: &ImdsEvent) -> &'static str {
         ImdsFault::Flaps => {
             lay(ImdsFaultSpec::new(ImdsFaultKind::Status(404)).path("/latest/meta-data/spot"));
             "takes the notice back although it stands"
+        }
+        ImdsFault::Disabled => {
+            lay(ImdsFaultSpec::new(ImdsFaultKind::Status(403)));
+            "is switched off: 403"
+        }
+        ImdsFault::HopLimit => {
+            lay(ImdsFaultSpec::new(ImdsFaultKind::Silence).path(TOKEN_PATH));
+            "never answers requests for a session token"
+        }
+        ImdsFault::TokensRefused => {
+            lay(ImdsFaultSpec::new(ImdsFaultKind::Status(401)).path("/latest/meta-data").every(2));
+            "refuses every second request with a session token"
         }
         ImdsFault::TokensExpire => {
             imds.forget_tokens();

@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::{Run, World};
 use crate::interruption::record::{Pending, Status};
+use crate::signal::Kind;
 use crate::sim::gateway::log::LoggedRequest;
 use crate::sim::imds::ImdsRequest;
 use crate::sim::kubelet::PodFate;
@@ -81,14 +83,20 @@ impl Notes {
 pub(super) struct Observer {
     imds_seen: usize,
     imds_silent: bool,
-    notice_told: bool,
-    calls_seen: usize,
-    calls_open: BTreeSet<usize>,
+    /// What the agent was last told, by path; what flaps and comes again is no news.
+    imds_told: BTreeMap<String, Box<str>>,
+    calls_seen: u64,
+    /// Not answered yet when they were looked at.
+    calls_open: BTreeSet<u64>,
     /// Refusals are repeated for as long as a budget stands; the first of each is enough.
     refusals: BTreeSet<(String, Option<String>)>,
     pods: BTreeMap<String, PodFate>,
     lives: usize,
     status: Status,
+    /// What the agent before the present one knew of.
+    inherited: Vec<Kind>,
+    /// The fence was told, and is still up as far as anything is coming.
+    fence_told: bool,
     /// Too new to be told: something earlier may still be learnt of.
     held: Vec<Raw>,
 }
@@ -99,8 +107,8 @@ impl Observer {
         self.agent(world);
         let mut raw = std::mem::take(&mut self.held);
         raw.append(&mut world.notes.lock().raw);
-        self.imds(&world.imds.requests(), &mut raw);
-        self.api(&world.gateway.requests(), &mut raw);
+        self.imds(&world.imds.requests_after(self.imds_seen), &mut raw);
+        self.api(&world.gateway.requests_after(self.calls_seen, &self.calls_open), &mut raw);
         self.kubelet(world.kubelet.fates(), run.powered_off.map(|off| off.instant), &mut raw);
         // Of what happens in the same instant of virtual time, causes come first.
         raw.sort_by_key(|raw| (raw.at, raw.rank()));
@@ -119,7 +127,7 @@ impl Observer {
     }
 
     fn imds(&mut self, requests: &[ImdsRequest], raw: &mut Vec<Raw>) {
-        for request in requests.iter().skip(self.imds_seen) {
+        for request in requests {
             let mut tell = |what: &str| {
                 raw.push(Raw { at: request.at.instant, actor: Actor::Imds, what: what.to_owned(), pod: None });
             };
@@ -128,22 +136,22 @@ impl Observer {
                 tell(if silent { "fails the agent" } else { "answers the agent again" });
                 self.imds_silent = silent;
             }
-            let is_notice = request.status == Some(200) && request.path.ends_with("/spot/instance-action");
-            if is_notice && !self.notice_told {
-                tell("tells the agent of the notice");
-                self.notice_told = true;
+            if let Some(text) = &request.told {
+                let before = self.imds_told.insert(request.path.clone(), text.clone());
+                if let Some(what) = news(&request.path, before.as_deref(), text) {
+                    tell(&what);
+                }
             }
         }
-        self.imds_seen = requests.len();
+        self.imds_seen += requests.len();
     }
 
-    fn api(&mut self, requests: &[LoggedRequest], raw: &mut Vec<Raw>) {
-        self.calls_open.extend(self.calls_seen..requests.len());
-        self.calls_seen = requests.len();
-        for index in std::mem::take(&mut self.calls_open) {
-            let Some(request) = requests.get(index) else { continue };
+    fn api(&mut self, requests: &[(u64, LoggedRequest)], raw: &mut Vec<Raw>) {
+        self.calls_open.clear();
+        for (number, request) in requests {
+            self.calls_seen = self.calls_seen.max(number + 1);
             let Some(at) = request.answered_at.or(request.done_at) else {
-                self.calls_open.insert(index);
+                self.calls_open.insert(*number);
                 continue;
             };
             let Some((what, pod)) = self.describe(request) else { continue };
@@ -163,6 +171,7 @@ impl Observer {
         if !(200..300).contains(&request.code) {
             let what = match (request.code, request.is("create", "pods/eviction")) {
                 (0, _) => format!("breaks the connection ({} {resource})", attributes.verb),
+                (code, true) if request.is_rehearsal() => format!("would refuse the eviction ({code})"),
                 (code, true) => format!("refuses the eviction ({code})"),
                 (409, false) if request.is("create", "events") => "has this Event already".to_owned(),
                 (code, false) => format!("refuses {} {resource} ({code})", attributes.verb),
@@ -172,6 +181,7 @@ impl Observer {
         }
         let what = match (attributes.verb, resource.as_str()) {
             ("patch", "nodes") => "accepts the agent's patch of the node".to_owned(),
+            ("create", "pods/eviction") if request.is_rehearsal() => "would allow the eviction".to_owned(),
             ("create", "pods/eviction") => format!("evicts{}", grace("/deleteOptions/gracePeriodSeconds")),
             ("delete", "pods") => format!("deletes{}", grace("/gracePeriodSeconds")),
             ("patch", "pods/status") => "marks as disrupted".to_owned(),
@@ -217,22 +227,40 @@ impl Observer {
         let Some(status) = world.agents.status() else { return };
         let tell = |what: String| world.notes.add(Actor::Agent, what, None);
         if std::mem::replace(&mut self.lives, world.agents.lives.len()) != self.lives {
-            self.status = Status::default();
+            let before = std::mem::take(&mut self.status);
+            self.inherited = before.pending.iter().map(|pending| pending.kind).collect();
+            self.fence_told = false;
         }
-        let known = |pending: &Pending| self.status.pending.iter().any(|known| known.kind == pending.kind);
-        for pending in status.pending.iter().filter(|pending| !known(pending)) {
-            let deadline = pending.deadline.map_or(String::new(), |deadline| format!(" at {}", deadline.wall));
-            let how = if self.lives > 1 { TAKES_UP } else { KNOWS };
-            tell(format!("{how}: {} ({}){deadline}", pending.kind.as_str(), pending.action.as_str()));
+        let was_known = |pending: &Pending| self.status.pending.iter().find(|known| known.kind == pending.kind);
+        let is_coming = |known: &Pending| status.pending.iter().any(|pending| pending.kind == known.kind);
+        for over in self.status.pending.iter().filter(|known| !is_coming(known)) {
+            tell(format!("sees that it is over: {}", over.kind.as_str()));
+        }
+        for pending in &status.pending {
+            let (kind, time) = (pending.kind.as_str(), at_time(pending));
+            match was_known(pending) {
+                Some(before) if wall(before) != wall(pending) => tell(format!("sees the time moved: {kind}{time}")),
+                Some(_) => {}
+                None => {
+                    let how = if self.inherited.contains(&pending.kind) { TAKES_UP } else { KNOWS };
+                    tell(format!("{how}: {kind} ({}){time}", pending.action.as_str()));
+                }
+            }
         }
         let dry_run = world.agents.config().dry_run;
-        if status.fenced && !self.status.fenced {
-            let words = match (dry_run, self.lives > 1) {
+        if status.fenced && !self.fence_told {
+            self.fence_told = true;
+            let words = match (dry_run, self.inherited.is_empty()) {
                 (true, _) => "would have fenced the node",
-                (false, true) => "sees the node fenced",
-                (false, false) => "has fenced the node",
+                (false, false) => "sees the node fenced",
+                (false, true) => "has fenced the node",
             };
             tell(words.into());
+        }
+        // While another announcement is added to the marks they are not acknowledged for a moment.
+        if self.fence_told && !status.fenced && status.pending.is_empty() {
+            self.fence_told = false;
+            tell("has taken the fence down".into());
         }
         if status.drained && !self.status.drained {
             let words = if dry_run { "would be done with the drain" } else { "is done with the drain" };
@@ -242,15 +270,45 @@ impl Observer {
     }
 }
 
+fn wall(pending: &Pending) -> Option<Timestamp> {
+    pending.deadline.map(|deadline| deadline.wall)
+}
+
+fn at_time(pending: &Pending) -> String {
+    let whole = |time: Timestamp| Timestamp::from_second(time.as_second()).unwrap_or(time);
+    wall(pending).map_or(String::new(), |time| format!(" at {}", whole(time)))
+}
+
+/// What is new in the text that IMDS has at a path, for people; before it there was `before`.
+fn news(path: &str, before: Option<&str>, text: &str) -> Option<String> {
+    if before == Some(text) {
+        return None;
+    }
+    let is_empty = |list: &str| list.trim() == "[]";
+    let first = before.is_none();
+    match path.rsplit('/').next()? {
+        // A time that slides is told once: it would fill the page.
+        "instance-action" => first.then(|| "tells the agent of the notice".to_owned()),
+        "rebalance" => Some("tells the agent of the rebalance recommendation".to_owned()),
+        "scheduled" if is_empty(text) => {
+            before.map(|_| "tells the agent that nothing is scheduled any more".to_owned())
+        }
+        "scheduled" if before.is_none_or(is_empty) => Some("tells the agent of the scheduled event".to_owned()),
+        "scheduled" => Some("tells the agent that the scheduled event has changed".to_owned()),
+        "target-lifecycle-state" => Some(format!("tells the agent of the target state {:?}", text.trim())),
+        _ => None,
+    }
+}
+
 fn slack_words(slack: f64) -> String {
     let side = if slack < 0.0 { "after" } else { "before" };
     format!(", the last pod gone {:.1} s {side} the deadline", slack.abs())
 }
 
 fn entry(raw: Raw, run: &Run) -> TimelineEntry {
-    let left = run.deadline.filter(|_| run.notice_at.is_some_and(|notice| notice.instant <= raw.at)).map(|deadline| {
-        deadline.instant.saturating_duration_since(raw.at).as_secs_f64()
-            - raw.at.saturating_duration_since(deadline.instant).as_secs_f64()
+    let left = run.countdown.filter(|countdown| countdown.since <= raw.at).map(|countdown| {
+        countdown.until.saturating_duration_since(raw.at).as_secs_f64()
+            - raw.at.saturating_duration_since(countdown.until).as_secs_f64()
     });
     TimelineEntry {
         at: raw.at.saturating_duration_since(run.start.instant),
@@ -280,6 +338,20 @@ mod tests {
         let order = told.map(|raw| raw.actor);
         let wanted = [Actor::World, Actor::Imds, Actor::Agent, Actor::Api, Actor::Kubelet, Actor::Agent];
         assert_eq!(order, wanted);
+    }
+
+    #[test]
+    fn imds_is_quoted_when_it_says_something_new() {
+        let told = |path: &str, before, text| news(&format!("/latest/meta-data/{path}"), before, text);
+        let scheduled = "events/maintenance/scheduled";
+        assert_eq!(told(scheduled, None, "[]"), None);
+        assert!(told(scheduled, Some("[]"), "[{}]").unwrap().ends_with("of the scheduled event"));
+        assert!(told(scheduled, Some("[{}]"), "[{},{}]").unwrap().ends_with("has changed"));
+        assert!(told(scheduled, Some("[{}]"), "[]").unwrap().ends_with("any more"));
+        assert_eq!(told(scheduled, Some("[{}]"), "[{}]"), None);
+        assert!(told("autoscaling/target-lifecycle-state", Some("InService"), "Terminated\n").is_some());
+        assert!(told("spot/instance-action", None, "{}").is_some());
+        assert_eq!(told("spot/instance-action", Some("{}"), "{ }"), None, "a time that slides is told once");
     }
 
     #[test]

@@ -43,6 +43,9 @@ impl Setup<'_> {
         };
         call("create the namespace", namespaces.create(&PostParams::default(), &namespace)).await?;
         self.node(now).await?;
+        for priority in self.scenario.pods.iter().filter_map(|group| group.priority) {
+            self.priority_class(priority).await?;
+        }
         for group in self.scenario.pods.iter().filter(|group| group.phase != Phase::Running) {
             self.group(group).await?;
             let phase = if group.phase == Phase::Succeeded { "Succeeded" } else { "Failed" };
@@ -86,6 +89,22 @@ impl Setup<'_> {
         let status = Patch::Merge(json!({"status": object.status}));
         call("write the node's status", nodes.patch_status(self.node, &PatchParams::default(), &status)).await?;
         Ok(())
+    }
+
+    /// A real API server takes a pod's priority from its class alone; worlds that share one share the classes.
+    async fn priority_class(&self, priority: i32) -> Result<(), WorldError> {
+        let path = "/apis/scheduling.k8s.io/v1/priorityclasses";
+        let class = json!({
+            "apiVersion": "scheduling.k8s.io/v1",
+            "kind": "PriorityClass",
+            "metadata": {"name": priority_class(priority)},
+            "value": priority,
+        });
+        match seen::send(&self.client, Method::POST, path, &class).await {
+            // The embedded server keeps no classes and takes what the pod says.
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+            made => call("create a priority class", async { made }).await,
+        }
     }
 
     /// Makes the pods of one group.
@@ -142,7 +161,9 @@ fn pod_object(namespace: &str, node: &str, group: &PodGroup, name: &str) -> k8s_
     let mut spec = PodSpec::new(namespace, name).on(node).grace(group.grace);
     spec.labels.clone_from(&group.labels);
     spec.labels.insert("app".into(), group.name.clone());
-    spec.priority_class.clone_from(&group.priority_class);
+    spec.annotations.clone_from(&group.annotations);
+    spec.priority_class = group.priority.map(priority_class).or_else(|| group.priority_class.clone());
+    spec.priority = group.priority;
     spec.owner = match group.owner {
         Owner::ReplicaSet => objects::Owner::ReplicaSet,
         Owner::StatefulSet => objects::Owner::StatefulSet,
@@ -156,6 +177,11 @@ fn pod_object(namespace: &str, node: &str, group: &PodGroup, name: &str) -> k8s_
         StopsAfter::Never => "never".to_owned(),
     };
     spec.stops_after(&stops_after).build()
+}
+
+/// The name of the class that a scenario's priority comes with.
+fn priority_class(priority: i32) -> String {
+    format!("priority-{}{}", if priority < 0 { "minus-" } else { "" }, priority.unsigned_abs())
 }
 
 fn budget_object(namespace: &str, budget: &Budget) -> PodDisruptionBudget {

@@ -28,7 +28,7 @@ async fn status_200_is_the_body_and_status_404_is_an_absence() {
     let body = client.get(Item::SpotAction).await.unwrap().body.unwrap();
     assert_eq!(&body[..], br#"{"action":"terminate","time":"2026-03-31T16:34:24Z"}"#);
     assert_eq!(world.log(), ["PUT 200", "GET 404", "GET 200"]);
-    assert_eq!((world.requests("spot", "ok"), world.requests("spot", "absent")), (1, 1));
+    assert_eq!((world.requests("spot", "ok"), world.requests("spot", "error")), (2, 0), "absence is an answer");
     assert_eq!(world.requests("token", "ok"), 1);
     world.assert_well_behaved();
 }
@@ -156,7 +156,7 @@ async fn a_failing_refresh_keeps_the_old_token_and_costs_one_request_a_minute() 
         sleep(Duration::from_secs(1)).await;
     }
     assert_eq!(world.log().iter().filter(|line| *line == "PUT 503").count(), 2);
-    assert_eq!(world.requests("spot", "absent"), 62);
+    assert_eq!(world.requests("spot", "ok"), 62);
     // At its end the old token is of no use, so that the failure shows.
     sleep(Duration::from_secs(4300)).await;
     assert_eq!(client.get(Item::SpotAction).await.unwrap_err().reason(), "server_error");

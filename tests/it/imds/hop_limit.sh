@@ -1,3 +1,4 @@
+#!/bin/sh
 # A pod behind the node's router, the node, and the metadata service next to it: three network namespaces over veth. This
 # shell is the node; it has to run in a network namespace of its own, and everything that it makes ends with it.
 # Arguments: the test binary. Prints a line for each client, address family and hop limit.

@@ -153,9 +153,9 @@ async fn a_notice_from_before_this_boot_is_stale() {
 
 #[rstest]
 #[case::unknown_action(r#"{"action":"evaporate","time":"2026-03-31T16:34:24Z"}"#, "unknown_word", 120)]
-#[case::no_time(r#"{"action":"terminate"}"#, "no_time", 120)]
-#[case::other_date_form(r#"{"action":"terminate","time":"31 Mar 2026 16:34:24 GMT"}"#, "no_time", 120)]
-#[case::far_future(r#"{"action":"terminate","time":"2036-03-31T16:34:24Z"}"#, "far_future", 120)]
+#[case::no_time(r#"{"action":"terminate"}"#, "odd", 120)]
+#[case::other_date_form(r#"{"action":"terminate","time":"31 Mar 2026 16:34:24 GMT"}"#, "odd", 120)]
+#[case::far_future(r#"{"action":"terminate","time":"2036-03-31T16:34:24Z"}"#, "odd", 120)]
 #[tokio::test(start_paused = true)]
 async fn an_odd_notice_is_a_notice_and_is_counted(#[case] body: &str, #[case] reason: &str, #[case] lead: u64) {
     let world = World::new().await;

@@ -236,7 +236,7 @@ async fn a_recommendation_whose_time_slides_is_one_and_its_absence_says_nothing(
     }
     world.sim.set_raw(REBALANCE, "{}");
     assert_eq!(monitor.next().await, first);
-    assert_eq!(world.rejected("no_time"), 1);
+    assert_eq!(world.rejected("odd"), 1);
 }
 
 #[tokio::test(start_paused = true)]

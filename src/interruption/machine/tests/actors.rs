@@ -130,20 +130,37 @@ async fn what_was_taken_away_and_set_again_by_others_is_theirs() {
     }
 }
 
+#[tokio::test]
+async fn what_was_taken_away_and_set_again_while_the_api_server_was_away_is_theirs() {
+    let mut world = fenced();
+    world.api_down_until = secs(30);
+    world.foreign(|node| node.unschedulable = None);
+    world.foreign(cordon);
+    world.run_until(secs(40));
+    world.withdraw(Kind::AsgTermination);
+    world.run_until(secs(50));
+    assert_eq!((world.node.unschedulable, &world.node.taints), (Some(true), &None));
+}
+
 #[rstest]
 #[case("karpenter.sh/disrupted")]
 #[case("ToBeDeletedByClusterAutoscaler")]
 #[tokio::test]
-async fn who_takes_the_node_away_for_good_keeps_our_cordon(#[case] key: &str) {
+async fn while_somebody_takes_the_node_away_for_good_the_way_back_waits(#[case] key: &str) {
     let mut world = fenced();
     let theirs = json!({"key": key, "effect": "NoSchedule"});
     world.foreign(|node| push_taint(node, theirs.clone()));
+    let marked = world.node.clone();
     world.withdraw(Kind::AsgTermination);
-    world.run_until(secs(10));
-    assert_eq!((world.node.unschedulable, &world.node.taints), (Some(true), &Some(vec![theirs])));
-    assert!(world.node.labels.as_ref().unwrap().contains_key(LOAD_BALANCER_LABEL));
-    assert!(!world.node.annotations.as_ref().unwrap().contains_key(ANNOTATION));
-    assert_eq!(world.count(|record| matches!(record, Record::Restored { left } if left.len() == 2)), 1);
+    for second in 1..10 {
+        world.run_until(secs(second));
+        world.observe();
+    }
+    world.restart();
+    assert_eq!(world.node, marked);
+    assert_eq!(world.count(|record| matches!(record, Record::RestoreFailed { .. })), 2, "once in each life");
+    world.foreign(|node| node.taints.as_mut().unwrap().retain(|taint| *taint != theirs));
+    assert_eq!((&world.node, world.published("Restored")), (&super::super::world::node(), 1));
 }
 
 #[tokio::test]
@@ -198,6 +215,14 @@ async fn two_copies_of_the_agent_set_and_take_away_one_set_of_marks() {
     second.announce(Kind::AsgTermination, vec![lifecycle("Terminated", Action::Terminate)]);
     assert_eq!(second.node.taints, first.node.taints);
     assert!(state(&second).marks.unschedulable, "what the first one set is ours");
+    let mut third = world();
+    third.boot();
+    third.foreign(|theirs| theirs.clone_from(&first.node));
+    third.run_until(secs(7));
+    third.announce(Kind::AsgTermination, vec![lifecycle("Terminated", Action::Terminate)]);
+    assert_eq!(third.count(|record| matches!(record, Record::NoticeSeen { .. })), 0, "the first one has counted it");
+    let keys = |world: &World| world.events().iter().map(|event| event.key.clone()).collect::<Vec<_>>();
+    assert!(keys(&third).iter().all(|key| keys(&first).contains(key)), "{:?}", keys(&third));
     let node = second.node.clone();
     first.foreign(|theirs| *theirs = node);
     first.withdraw(Kind::AsgTermination);

@@ -163,7 +163,7 @@ fn plan() -> impl Strategy<Value = Plan> {
 }
 
 /// A world, and beside it the node as it would be without the agent.
-struct Play {
+struct History {
     world: World,
     others: NodeView,
     lifecycle: Option<Signal>,
@@ -171,7 +171,7 @@ struct Play {
     draining_announced: bool,
 }
 
-impl Play {
+impl History {
     fn new(plan: &Plan) -> Self {
         let mut config = Config::for_node("ip-10-0-0-1");
         [
@@ -193,14 +193,14 @@ impl Play {
             world.add_pod(pod(&format!("p{index}"), pod_plan.grace), behaviour);
         }
         let others = world.node.clone();
-        let mut play = Self { world, others, lifecycle: None, events: Vec::new(), draining_announced: false };
+        let mut history = Self { world, others, lifecycle: None, events: Vec::new(), draining_announced: false };
         for change in &plan.before {
-            play.change(*change);
+            history.change(*change);
         }
-        play.world.crash = plan.crash.map(|(at, after)| (at, if after { Crash::After } else { Crash::Before }));
-        play.world.boot();
-        play.world.observe();
-        play
+        history.world.crash = plan.crash.map(|(at, after)| (at, if after { Crash::After } else { Crash::Before }));
+        history.world.boot();
+        history.world.observe();
+        history
     }
 
     /// Applied to the node as it is; what really changed there is also true without the agent.
@@ -254,6 +254,10 @@ impl Play {
     }
 
     fn happen(&mut self, happening: &Happening) {
+        if matches!(happening, Happening::Schedule(..) | Happening::Lifecycle(_)) {
+            // Nobody sees what may return twice within one second.
+            self.world.run_until(self.world.at() + secs(1));
+        }
         let now = self.world.now;
         match happening {
             Happening::Notice(lead) => {
@@ -354,15 +358,15 @@ fn stripped(node: &NodeView) -> NodeView {
 }
 
 fn check(plan: &Plan) -> TestCaseResult {
-    let mut play = Play::new(plan);
+    let mut history = History::new(plan);
     for (pause, happening) in &plan.steps {
-        play.world.run_until(play.world.at() + secs(*pause));
-        play.world.observe();
-        play.happen(happening);
+        history.world.run_until(history.world.at() + secs(*pause));
+        history.world.observe();
+        history.happen(happening);
     }
-    let busy = play.world.sent.len();
-    play.all_over(plan);
-    let world = &play.world;
+    let busy = history.world.sent.len();
+    history.all_over(plan);
+    let world = &history.world;
 
     let noticed = plan.steps.iter().any(|(_, happening)| matches!(happening, Happening::Notice(_)));
     let status = world.status();
@@ -371,11 +375,11 @@ fn check(plan: &Plan) -> TestCaseResult {
         prop_assert!(fence::state_text(&world.node).is_none(), "{:?}", world.node);
     }
     // Own marks only, and after "all over" the node is what others left.
-    prop_assert_eq!(stripped(&world.node), play.others.clone());
+    prop_assert_eq!(stripped(&world.node), history.others.clone());
     prop_assert!(world.sent.len() - busy < 400, "it does not come to rest: {}", world.sent.len() - busy);
 
     graces(plan, world)?;
-    if !play.draining_announced {
+    if !history.draining_announced {
         prop_assert!(world.evictions().is_empty() && world.deletions().is_empty());
     }
     let interrupted =
@@ -429,6 +433,7 @@ fn counted_once(world: &World) -> TestCaseResult {
     Ok(())
 }
 
+#[allow(clippy::disallowed_methods, reason = "which world to replay is the tester's to say")]
 fn worlds(share: u64) {
     let replay = std::env::var("SPOTWARDEN_WORLD").ok().map(|number| number.parse::<u64>().expect("a number"));
     let first = replay.unwrap_or_else(|| std::hash::RandomState::new().build_hasher().finish());

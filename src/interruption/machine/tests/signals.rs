@@ -43,7 +43,7 @@ async fn a_recommendation_asks_pods_away_until_it_expires() {
     assert_eq!((&world.node, world.status().pending.len()), (&before, 0));
     assert!(world.evictions().is_empty() && !world.status().fenced);
     assert_eq!(world.count(|record| matches!(record, Record::NoticeSeen { .. })), 1, "it is still listed, and no news");
-    assert_eq!(world.count(|record| matches!(record, Record::Restored { .. })), 1);
+    assert_eq!(world.count(|record| matches!(record, Record::Restored)), 1);
     assert_eq!((world.published("RebalanceRecommendation"), world.published("Restored")), (1, 1));
     world.restart();
     world.run_until(secs(8 * HOUR + 60));
@@ -154,6 +154,21 @@ async fn a_scheduled_event_is_timed_to_its_not_before_and_follows_it() {
     assert_eq!((&world.node, world.status().pending.len()), (&before, 0));
     assert_eq!((world.published("ScheduledEvent"), world.published("Restored")), (2, 1));
     assert_eq!(world.count(|record| matches!(record, Record::NoticeSeen { .. })), 1);
+}
+
+#[tokio::test]
+async fn an_event_whose_time_cannot_be_read_asks_pods_away_and_no_more() {
+    let mut world = world();
+    world.add_pod(pod("web", 30), stops_after(2));
+    world.boot();
+    let event = scheduled("e", Action::Stop, world.start, secs(DAY));
+    world.announce(Kind::ScheduledEvent, vec![crate::signal::Signal { deadline: None, ..event.clone() }]);
+    poll_until(&mut world, HOUR, 60);
+    assert_eq!(taints(&world.node), ["spotwarden/interruption=scheduled-event:PreferNoSchedule"]);
+    assert!(world.evictions().is_empty());
+    world.announce(Kind::ScheduledEvent, vec![event]);
+    poll_until(&mut world, DAY, 60);
+    assert_eq!(world.outcome("web"), "graceful");
 }
 
 #[tokio::test]

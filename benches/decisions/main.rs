@@ -1,0 +1,46 @@
+//! What the decisions cost, and what a simulated world costs: measured in this process, on one core.
+//!
+//! Built with optimisation and for the release's own target, whose allocator is part of the cost. Prints one line for
+//! each figure, its cells separated by tabs: what, goal, measured, and `met` or `missed`, which is empty without a goal.
+//! `make bench` takes the lines into its table.
+
+mod full_node;
+mod machine;
+mod replay;
+mod series;
+mod worlds;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+/// An error is only told to a person.
+type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
+
+/// One figure.
+struct Row {
+    what: String,
+    goal: String,
+    measured: String,
+    /// Absent if there is no goal.
+    met: Option<bool>,
+}
+
+fn main() -> ExitCode {
+    // Fails only if there is a provider already, which is as good.
+    _ = rustls::crypto::ring::default_provider().install_default();
+    match machine::measure().and_then(|rows| Ok((rows, worlds::measure()?))) {
+        Ok((machine, worlds)) => {
+            let mut out = std::io::stdout();
+            for Row { what, goal, measured, met } in machine.into_iter().chain(worlds) {
+                let verdict = met.map_or("", |met| if met { "met" } else { "missed" });
+                // Nothing can be done about a reader that is gone.
+                _ = writeln!(out, "{what}\t{goal}\t{measured}\t{verdict}");
+            }
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            _ = writeln!(std::io::stderr(), "decisions: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

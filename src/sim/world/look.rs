@@ -1,0 +1,66 @@
+//! The node as it stands at one moment of a scenario.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use kube::Api;
+
+use super::World;
+use super::marks::Marks;
+use crate::clock::Now;
+use crate::signal::Kind;
+use crate::sim::report::NodeFacts;
+use crate::sim::scenario::NodeExpect;
+use crate::sim::seen::Node;
+
+/// What was seen, in the order in which it was looked; clones share it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Looks(Arc<Mutex<Vec<Look>>>);
+
+/// One look.
+#[derive(Clone, Debug)]
+pub(super) struct Look {
+    pub(super) at: Now,
+    pub(super) expected: NodeExpect,
+    pub(super) found: NodeFacts,
+}
+
+impl Looks {
+    pub(super) fn all(&self) -> Vec<Look> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn add(&self, look: Look) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(look);
+    }
+}
+
+/// Reads the node as it is now, beside the world.
+pub(super) fn look(world: &mut World, expected: &NodeExpect, at: Now) {
+    let (looks, expected, now) = (world.looks.clone(), expected.clone(), seen(world));
+    world.tasks.spawn(async move { looks.add(Look { at, expected, found: now.await }) });
+}
+
+/// What is on the node, and what the agent says now to be coming.
+pub(super) fn seen(world: &World) -> impl Future<Output = NodeFacts> + Send + use<> {
+    let nodes: Api<Node> = Api::all(world.backend.client.clone());
+    let (name, without, config) =
+        (world.node.clone(), world.without_agent.clone(), world.agents.config().marks.clone());
+    let pending = pending(world);
+    async move {
+        match nodes.get(&name).await {
+            Ok(node) => NodeFacts { pending, ..Marks::of(&node).facts(&without, &config) },
+            Err(error) => {
+                let unreadable = vec![format!("the node cannot be read: {error}")];
+                NodeFacts { lost: unreadable.clone(), differs: unreadable, pending, ..NodeFacts::default() }
+            }
+        }
+    }
+}
+
+fn pending(world: &World) -> Vec<Kind> {
+    let status = world.agents.status().unwrap_or_default();
+    let mut kinds: Vec<Kind> = status.pending.iter().map(|pending| pending.kind).collect();
+    kinds.sort_unstable();
+    kinds.dedup();
+    kinds
+}
