@@ -1,3 +1,5 @@
+mod simulated;
+
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -108,8 +110,18 @@ impl Bench {
         Self::at(peer, address.clone(), address, tasks)
     }
 
-    fn at(peer: Arc<Peer>, introspection: LocalAddress, metrics: LocalAddress, mut tasks: JoinSet<()>) -> Self {
+    fn at(peer: Arc<Peer>, introspection: LocalAddress, metrics: LocalAddress, tasks: JoinSet<()>) -> Self {
         let clock = Clock::anchored("2026-05-04T10:00:30Z".parse().unwrap());
+        Self::with_clock(clock, peer, introspection, metrics, tasks)
+    }
+
+    fn with_clock(
+        clock: Clock,
+        peer: Arc<Peer>,
+        introspection: LocalAddress,
+        metrics: LocalAddress,
+        mut tasks: JoinSet<()>,
+    ) -> Self {
         let client = Client::new(&CniConfig { enabled: true, introspection, metrics }).unwrap();
         let facts = watch::Sender::new(NodeFacts {
             max_pods: Some(11),

@@ -1,0 +1,163 @@
+//! What is read of a simulated ipamd against what is the case on its node.
+
+use super::*;
+use crate::sim::ipamd::{Endpoint, NodeSpec, Settings, SimIpamd, Subnet, Version};
+
+const SUBNET: &str = "subnet-0123456789abcdef0";
+
+/// A node with its ipamd, and the watch over it.
+struct World {
+    sim: SimIpamd,
+    bench: Bench,
+    pods: i64,
+}
+
+impl World {
+    async fn new(spec: NodeSpec, environment: &[(&str, &str)]) -> Self {
+        let clock = Clock::anchored("2026-05-04T10:00:00Z".parse().unwrap());
+        let max_pods = spec.max_pods;
+        let sim = SimIpamd::new(clock, spec);
+        let mut tasks = JoinSet::new();
+        let mut addresses = Vec::new();
+        for endpoint in [Endpoint::Introspection, Endpoint::Metrics] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            addresses.push(LocalAddress::Tcp(listener.local_addr().unwrap().to_string()));
+            tasks.spawn(sim.clone().serve(endpoint, listener));
+        }
+        // It comes up and fills its pool.
+        sleep(Duration::from_mins(2)).await;
+        let metrics = addresses.pop().unwrap();
+        let bench = Bench::with_clock(clock, Peer::golden(), addresses.pop().unwrap(), metrics, tasks);
+        let set = environment.iter().map(|(name, value)| ((*name).to_owned(), Some((*value).to_owned())));
+        bench.facts.send_replace(NodeFacts {
+            max_pods: Some(max_pods),
+            aws_node: Some(Arc::new(set.collect())),
+            ..NodeFacts::default()
+        });
+        Self { sim, bench, pods: 0 }
+    }
+
+    fn add(&mut self, pods: i64) {
+        for _ in 0..pods {
+            if self.sim.pod_added(&format!("demo/p{}", self.pods)).is_ok() {
+                self.pods += 1;
+            }
+        }
+        self.count();
+    }
+
+    fn remove(&mut self, pods: i64) {
+        for _ in 0..pods.min(self.pods) {
+            self.pods -= 1;
+            self.sim.pod_removed(&format!("demo/p{}", self.pods));
+        }
+        self.count();
+    }
+
+    fn count(&self) {
+        let pods = self.pods;
+        self.bench.facts.send_modify(|facts| (facts.pods, facts.addressed_pods) = (pods, pods));
+    }
+
+    /// The next reading, which has to be the truth.
+    async fn next_is_true(&mut self, what: &str) -> Arc<Headroom> {
+        let found = self.bench.next().await;
+        let truth = self.sim.truth();
+        let pool = found.pool.as_ref().unwrap_or_else(|| panic!("{what}: {:?}", found.problems));
+        let sums = (pool.total, pool.assigned, pool.cooldown, pool.free(), pool.enis);
+        let expected = (truth.total, truth.assigned, Some(truth.cooling), truth.free, truth.enis);
+        assert_eq!(sums, expected, "{what}: {truth:?}");
+        let room = found.limits.room.unwrap().max(0);
+        let outlook = found.outlook.unwrap();
+        let pods = (outlook.now, outlook.reachable);
+        assert_eq!(pods, (truth.free.min(room), truth.reachable.min(room)), "{what}: {truth:?} {found:?}");
+        found
+    }
+
+    /// Pods come and go for some minutes, and every reading is the truth.
+    async fn lives(&mut self, what: &str) {
+        for (comes, goes) in [(0, 0), (3, 0), (5, 0), (0, 4), (9, 0), (0, 0), (0, 9), (2, 1), (30, 0), (0, 0), (0, 5)] {
+            self.add(comes);
+            self.remove(goes);
+            self.next_is_true(what).await;
+        }
+    }
+}
+
+fn with(settings: Settings) -> NodeSpec {
+    NodeSpec { settings, ..NodeSpec::default() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_release_is_read_as_it_is() {
+    for version in [(1, 7, 5), (1, 9, 3), (1, 11, 4), (1, 16, 0), (1, 19, 6), (1, 20, 0), (1, 22, 0), (1, 23, 1)] {
+        let spec = NodeSpec { version: Version(version.0, version.1, version.2), ..NodeSpec::default() };
+        World::new(spec, &[]).await.lives(&format!("{version:?}")).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_mode_of_the_pool_is_read_as_it_is() {
+    let prefixes = Settings { prefix_delegation: true, warm_prefix_target: 1, ..Settings::default() };
+    let warm = Settings { warm_ip_target: 3, minimum_ip_target: 6, ..Settings::default() };
+    let minimum = Settings { minimum_ip_target: 12, ..Settings::default() };
+    for (settings, environment) in [
+        (prefixes, [("ENABLE_PREFIX_DELEGATION", "true"), ("WARM_PREFIX_TARGET", "1")].as_slice()),
+        (warm, &[("WARM_IP_TARGET", "3"), ("MINIMUM_IP_TARGET", "6")]),
+        (minimum, &[("MINIMUM_IP_TARGET", "12")]),
+    ] {
+        World::new(with(settings), environment).await.lives(&format!("{environment:?}")).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn custom_networking_counts_one_interface_less() {
+    let other = "subnet-0123456789abcdef1";
+    let mut spec = with(Settings { custom_networking: true, ..Settings::default() });
+    spec.subnets.push(Subnet::new(other, [10, 9, 1, 0].into(), 24));
+    spec.eni_config = Some(("us-east-1a".to_owned(), other.to_owned()));
+    let mut world = World::new(spec, &[("AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG", "true")]).await;
+    world.lives("custom networking").await;
+    assert_eq!(world.bench.next().await.limits.instance, Some(18));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_subnet_ends_the_reach_until_there_is_room_again() {
+    let mut world = World::new(NodeSpec::default(), &[]).await;
+    world.next_is_true("at first").await;
+    world.sim.leave_free(SUBNET, 0);
+    world.add(4);
+    world.bench.next().await;
+    let found = world.next_is_true("full").await;
+    assert_eq!((found.state, found.outlook.unwrap().binding), (State::SubnetExhausted, Limit::Subnet));
+    world.sim.free_others(SUBNET);
+    for _ in 0..12 {
+        world.bench.next().await;
+    }
+    assert_eq!(world.next_is_true("room again").await.state, State::Ok);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cordon_ends_the_reach_as_it_ends_the_growth() {
+    let mut world = World::new(NodeSpec::default(), &[]).await;
+    world.add(2);
+    world.sim.set_unschedulable(true);
+    world.bench.facts.send_modify(|facts| facts.cordoned = true);
+    let found = world.next_is_true("cordoned").await;
+    assert_eq!(found.state, State::NodeUnschedulable);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_ipamd_that_is_killed_is_down_and_comes_back() {
+    let mut world = World::new(NodeSpec::default(), &[]).await;
+    world.next_is_true("at first").await;
+    world.sim.kill();
+    let mut states = Vec::new();
+    for _ in 0..4 {
+        states.push(world.bench.next().await.state);
+    }
+    assert!(states.contains(&State::IpamdDown), "{states:?}");
+    world.sim.restart();
+    sleep(Duration::from_mins(3)).await;
+    world.next_is_true("back").await;
+}
