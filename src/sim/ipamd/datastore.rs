@@ -393,8 +393,10 @@ mod tests {
         // Not used yet comes before still cooling.
         assert_eq!(assign(&mut store, "c", 2).as_deref(), Some("10.8.2.18"));
         assert_eq!((entries(&store), sums(&store, 60)), (3, (16, 1, 0)), "stale entries are free");
-        assert_eq!(assign(&mut store, "d", 60).as_deref(), Some("10.8.2.16"), "rested before never used");
+        assert_eq!(assign(&mut store, "d", 60).as_deref(), Some("10.8.2.16"));
         assert_eq!(entries(&store), 2, "the scan forgot the other one");
+        store.release("c", at(61)).unwrap();
+        assert_eq!(assign(&mut store, "e", 120).as_deref(), Some("10.8.2.18"), "rested before forgotten");
     }
 
     #[test]

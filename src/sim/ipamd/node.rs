@@ -80,8 +80,9 @@ pub struct Truth {
     pub free: i64,
     /// Until the first address that rests is free.
     pub next_free: Option<SignedDuration>,
-    /// Addresses by which the pool would grow if pods came one after the other until none gets an address any more,
-    /// everything else staying as it is. Found by trying on a copy, not by a formula.
+    /// Addresses by which the pool would grow if pods came as fast as they get addresses until none gets one any more,
+    /// everything else staying as it is. Found by trying on a copy, not by a formula. In a subnet that is nearly full,
+    /// pods that come more slowly can get a little further, because ipamd then asks for less at a time.
     pub growth: i64,
     /// `free + growth`.
     pub reachable: i64,

@@ -143,13 +143,16 @@ proptest! {
     }
 
     #[test]
-    fn the_pool_grows_as_far_as_was_said(spec in spec(), pods in 0..20_u8, left in 0..60_u32) {
+    fn the_pool_grows_as_far_as_was_said(spec in spec(), pods in 0..20_u8, left in prop::option::of(0..60_u32)) {
         let mut at = Clock::anchored("2026-05-04T10:00:00Z".parse().unwrap()).now();
+        let max_pods = spec.max_pods;
         let mut node = Node::new(spec, at);
         at = at.plus(Duration::from_secs(20));
         node.advance(at);
         (0..pods).for_each(|pod| take(&mut node, &Step::Add(pod), at));
-        node.ec2.subnet(SUBNET).unwrap().leave_free(left);
+        if let Some(left) = left {
+            node.ec2.subnet(SUBNET).unwrap().leave_free(left);
+        }
         let said = node.truth(at);
         // By another way than the trial: single pods, each given three minutes and a half.
         for pod in 0..120_u8 {
@@ -168,6 +171,13 @@ proptest! {
             }
         }
         let found = node.truth(at);
-        prop_assert_eq!(found.assigned, said.assigned + said.reachable);
+        // How much ipamd asks for at once depends on how fast pods come. That decides how far it overshoots max-pods, and,
+        // since a request is refused as a whole, how much it gets out of a subnet that is nearly full.
+        let (found, promised) = (found.assigned.min(max_pods), (said.assigned + said.reachable).min(max_pods));
+        if left.is_none() {
+            prop_assert_eq!(found, promised);
+        } else {
+            prop_assert!(found >= promised, "{found} of {promised}");
+        }
     }
 }
