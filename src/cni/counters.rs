@@ -12,8 +12,6 @@ pub struct Counters {
     pub unavailable: u64,
     /// Requests for an address, repeated and failed ones included.
     pub adds: u64,
-    /// Addresses given back because their pod was deleted.
-    pub deletions: u64,
     /// Grows at each reconcile of the pool, even if nothing changes; `None` before the first, and always in IPv6.
     pub heartbeat: Option<u64>,
     /// Errors by which EC2 says that a subnet has no address, or no free /28.
@@ -59,7 +57,6 @@ impl Counters {
             started: self.started,
             unavailable: grown(self.unavailable, before.unavailable),
             adds: grown(self.adds, before.adds),
-            deletions: grown(self.deletions, before.deletions),
             heartbeat: self.heartbeat.map(|beats| grown(beats, before.heartbeat.unwrap_or_default())),
             refused: grown(self.refused, before.refused),
             invalid: grown(self.invalid, before.invalid),

@@ -73,7 +73,7 @@ const LATENCY_SUM: &str = "awscni_aws_api_latency_ms_sum";
 const LATENCY_COUNT: &str = "awscni_aws_api_latency_ms_count";
 
 /// The families that are read.
-const FAMILIES: [&str; 16] = [
+const FAMILIES: [&str; 15] = [
     "awscni_eni_max",
     "awscni_ip_max",
     "awscni_eni_allocated",
@@ -81,7 +81,6 @@ const FAMILIES: [&str; 16] = [
     "awscni_assigned_ip_addresses",
     "awscni_no_available_ip_addresses",
     "awscni_add_ip_req_count",
-    "awscni_del_ip_req_count",
     "awscni_reconcile_count",
     "awscni_aws_api_error_count",
     LATENCY_SUM,
@@ -103,9 +102,6 @@ impl Scrape {
             "awscni_assigned_ip_addresses" => self.assigned = whole(value),
             "awscni_no_available_ip_addresses" => counters.unavailable = count(value),
             "awscni_add_ip_req_count" => counters.adds = count(value),
-            "awscni_del_ip_req_count" if sample.label("reason") == "PodDeleted" => {
-                counters.deletions = counters.deletions.saturating_add(count(value));
-            }
             "awscni_reconcile_count" if sample.label("fn") == "eniDataStorePoolReconcileAdd" => {
                 counters.heartbeat = Some(count(value));
             }

@@ -115,6 +115,8 @@ pub struct Model {
     doubts: Doubts,
     states: Vec<State>,
     bindings: Vec<Limit>,
+    /// What ipamd counted between the last two scrapes, until somebody takes it.
+    counted: Option<Counters>,
 }
 
 impl Model {
@@ -129,9 +131,15 @@ impl Model {
         let counted = reading.metrics.as_ref().and_then(|answer| self.take_metrics(answer));
         if let Some(Counted::Since(counters)) = &counted {
             self.recorder.counted(now.instant, counters);
+            self.counted = Some(*counters);
         }
         let known = self.introspection.has_answered() || self.metrics.has_answered() || node.aws_node.is_some();
         known.then(|| self.headroom(now, counted, node))
+    }
+
+    /// What ipamd has counted since the scrape before, once for each scrape.
+    pub fn take_counted(&mut self) -> Option<Counters> {
+        self.counted.take()
     }
 
     /// What is wrong with each source at present.

@@ -106,6 +106,14 @@ impl Reader {
         for (_, source) in asked.into_iter().filter(|(asked, _)| *asked) {
             self.account(now, source);
         }
+        if let Some(counters) = self.model.take_counted() {
+            self.metrics.counted(&counters);
+            if facts.cordoned && counters.detachments > 0 {
+                // An instance that dies between the two steps of it leaves the interface behind, with its addresses.
+                let interfaces = counters.detachments;
+                tracing::warn!(interfaces, "ipamd detached network interfaces of a cordoned node");
+            }
+        }
         headroom
     }
 

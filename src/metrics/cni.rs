@@ -17,6 +17,7 @@ use prometheus_client::registry::{Registry, Unit};
 use tokio::sync::watch;
 
 use super::gauge;
+use crate::cni::counters::Counters;
 use crate::cni::model::Headroom;
 use crate::cni::pool::Pool;
 use crate::cni::source::Source;
@@ -27,22 +28,45 @@ type Label = [(&'static str, &'static str); 1];
 #[derive(Clone, Debug)]
 pub struct CniMetrics {
     failures: Family<Label, Counter>,
+    failed_assignments: Counter,
+    forced_removals: Counter,
 }
 
 impl CniMetrics {
     /// Registers every series with 0.
     #[must_use]
     pub fn register(registry: &mut Registry) -> Self {
-        let failures = Family::<Label, Counter>::default();
+        let metrics = Self {
+            failures: Family::default(),
+            failed_assignments: Counter::default(),
+            forced_removals: Counter::default(),
+        };
         for source in Source::ALL {
-            drop(failures.get_or_create(&[("source", source.as_str())]));
+            drop(metrics.failures.get_or_create(&[("source", source.as_str())]));
         }
+        let Self { failures, failed_assignments, forced_removals } = metrics.clone();
         registry.register(
             "cni_read_failures",
             "Readings of ipamd that gave nothing usable; the log has the reasons",
-            failures.clone(),
+            failures,
         );
-        Self { failures }
+        registry.register(
+            "cni_failed_assignments",
+            "Times that a pod asked for an address and none was usable; with several network cards not each is a failed pod",
+            failed_assignments,
+        );
+        registry.register(
+            "cni_forced_removals",
+            "Addresses and interfaces that were taken away from under pods, which have lost their network",
+            forced_removals,
+        );
+        metrics
+    }
+
+    /// Takes up what ipamd counted between two scrapes of it; a restart of ipamd is no step back.
+    pub fn counted(&self, since: &Counters) {
+        self.failed_assignments.inc_by(since.unavailable);
+        self.forced_removals.inc_by(since.forced);
     }
 
     /// Takes up one reading.

@@ -12,7 +12,7 @@ fn the_series_that_matter_are_read() {
     assert_eq!((scrape.eni_max, scrape.ip_max, scrape.enis), (Some(3), Some(9), Some(2)));
     assert_eq!((scrape.total, scrape.assigned), (Some(3), Some(1)));
     let counters = scrape.counters;
-    assert_eq!((counters.adds, counters.deletions, counters.unavailable), (2, 1, 0));
+    assert_eq!((counters.adds, counters.unavailable), (2, 0));
     assert_eq!((counters.refused, counters.invalid, counters.throttled), (5, 0, 0));
     assert_eq!((counters.heartbeat, counters.started, counters.detachments), (Some(54), None, 0));
     assert_eq!(counters.latencies.assign, Latency { milliseconds: 420.0, calls: 1 });
@@ -53,10 +53,9 @@ fn families_without_bound_are_not_even_parsed() {
 #[test]
 fn the_sums_of_series_with_other_labels_add_up() {
     let text = "awscni_force_removed_enis 1\nawscni_force_removed_ips 3\n\
-        awscni_del_ip_req_count{reason=\"SetupNSFailed\"} 9\nawscni_del_ip_req_count{reason=\"PodDeleted\"} 2\n\
         awscni_ec2api_req_count{fn=\"DetachNetworkInterface\"} 5\nawscni_ec2api_req_count{fn=\"CreateTags\"} 7";
     let counters = read(text).counters;
-    assert_eq!((counters.forced, counters.deletions, counters.detachments), (4, 2, 5));
+    assert_eq!((counters.forced, counters.detachments), (4, 5));
 }
 
 #[test]

@@ -68,7 +68,6 @@ const QUIET: Option<Counted> = Some(Counted::Since(Counters {
     started: None,
     unavailable: 0,
     adds: 0,
-    deletions: 0,
     heartbeat: None,
     refused: 0,
     invalid: 0,

@@ -31,10 +31,11 @@ fn text<'a>(readings: impl IntoIterator<Item = Reading<'a>>) -> String {
     let (sender, headroom) = watch::channel(None);
     let mut registry = Registry::default();
     let own = registry.sub_registry_with_prefix("spotwarden");
-    drop(CniMetrics::register(own));
+    let metrics = CniMetrics::register(own);
     own.register_collector(Box::new(HeadroomCollector::new(headroom)));
     for reading in readings {
         sender.send_replace(model.observe(now, &reading, &facts).map(Arc::new));
+        model.take_counted().iter().for_each(|counters| metrics.counted(counters));
         now = now.plus(Duration::from_secs(15));
     }
     let mut text = String::new();
@@ -81,6 +82,8 @@ async fn every_figure_has_its_series() {
         format!("spotwarden_cni_eni_free_ip_addresses{{eni=\"eni-0123456789abcde02\",subnet_id=\"{subnet}\"}} 1"),
         "spotwarden_cni_eni_limit 3.0".to_owned(),
         "spotwarden_cni_enis 2.0".to_owned(),
+        "spotwarden_cni_failed_assignments_total 0".to_owned(),
+        "spotwarden_cni_forced_removals_total 0".to_owned(),
         "spotwarden_cni_growth_state{state=\"subnet_exhausted\"} 1".to_owned(),
         "spotwarden_cni_headroom_pods{horizon=\"now\"} 1".to_owned(),
         "spotwarden_cni_headroom_pods{horizon=\"reachable\"} 1".to_owned(),
@@ -162,12 +165,26 @@ async fn no_series_tells_an_address_or_a_pod() {
 }
 
 #[tokio::test]
-async fn a_node_with_another_cni_has_only_the_failures() {
+async fn a_node_with_another_cni_has_only_the_counters() {
     let mut registry = Registry::default();
     let (_sender, headroom) = watch::channel(None);
     drop(CniMetrics::register(&mut registry));
     registry.register_collector(Box::new(HeadroomCollector::new(headroom)));
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
-    assert_eq!(series(&text).len(), 2);
+    assert_eq!(series(&text).len(), 4);
+}
+
+#[tokio::test]
+async fn what_ipamd_counts_is_counted_from_the_first_scrape_and_over_its_restarts() {
+    let counted = |failed: u32, started: u32| {
+        let text = std::str::from_utf8(METRICS).unwrap();
+        text.replace("no_available_ip_addresses 0", &format!("no_available_ip_addresses {failed}"))
+            .replace("force_removed_ips 0", &format!("force_removed_ips {failed}"))
+            + &format!("process_start_time_seconds {started}\n")
+    };
+    let scrapes = [counted(7, 100), counted(9, 100), counted(1, 200)];
+    let text = text(scrapes.iter().map(|metrics| Reading { metrics: Some(Ok(metrics.as_bytes())), ..reading(ENIS) }));
+    assert!(text.contains("spotwarden_cni_failed_assignments_total 3\n"), "{text}");
+    assert!(text.contains("spotwarden_cni_forced_removals_total 3\n"), "{text}");
 }
