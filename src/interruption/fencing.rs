@@ -189,9 +189,11 @@ impl Fencing {
 
     /// The next patch, if one is due. `node` is the Node as it is known now.
     pub fn next_patch(&mut self, node: &NodeView, now: Instant) -> Option<Effect> {
-        let late = self.goal.is_nothing() && fence::state_text(node).is_some_and(|text| State::parse(text).is_ok());
-        if self.done && late {
-            // Written by a patch that was given up, or by another agent that has not understood yet.
+        if self.done
+            && self.goal.is_nothing()
+            && let Some(state) = fence::state_text(node).and_then(|text| State::parse(text).ok())
+        {
+            self.ledger.relearn(&state, node);
             self.done = false;
         }
         if self.done || self.in_flight.is_some() || self.retry_at.is_some_and(|at| now < at) {
@@ -230,7 +232,7 @@ impl Fencing {
 
     /// What has to change for each part, and what is ours in the end.
     fn changes(&self, node: &NodeView) -> (Vec<(Part, Vec<Value>)>, Marks) {
-        let mut ours = self.ledger.ours().clone();
+        let mut ours = self.ledger.ours_on(node);
         let wanted = Part::MARKS.into_iter().filter(|part| !self.is_out(*part));
         let changes = wanted.map(|part| (part, fence::mark_ops(part, node, &self.goal, &mut ours)));
         (changes.collect::<Vec<_>>().into_iter().filter(|(_, ops)| !ops.is_empty()).collect(), ours)
@@ -249,14 +251,14 @@ impl Fencing {
             return Some((vec![Part::State], ops, ours, text));
         };
         if !self.recorded
-            && let Some((ops, text)) = self.record(node, self.ledger.ours(), false)
+            && let Some((ops, text)) = self.record(node, &self.ledger.ours_on(node), false)
         {
             if !ops.is_empty() {
-                return Some((vec![Part::State], ops, self.ledger.ours().clone(), text));
+                return Some((vec![Part::State], ops, self.ledger.ours_on(node), text));
             }
             self.recorded = true;
         }
-        let mut ours = self.ledger.ours().clone();
+        let mut ours = self.ledger.ours_on(node);
         drop(fence::mark_ops(part, node, &self.goal, &mut ours));
         let (record, text) = self.record(node, &ours, false).unwrap_or_default();
         let parts = if record.is_empty() { vec![part] } else { vec![Part::State, part] };

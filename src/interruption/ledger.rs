@@ -25,9 +25,15 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    /// What is ours.
-    pub(super) fn ours(&self) -> &Marks {
-        &self.ours
+    /// What is ours of what `node` carries.
+    pub(super) fn ours_on(&self, node: &NodeView) -> Marks {
+        fence::present(node, &self.ours)
+    }
+
+    /// There is a record where none should be: by a patch that was given up, or one that an older look had not shown. Its
+    /// marks are ours whether it is known or not.
+    pub(super) fn relearn(&mut self, state: &State, node: &NodeView) {
+        self.claim(&fence::present(node, &state.marks));
     }
 
     /// Takes over what an agent before this one had recorded on `node`; the parts of it that somebody took away since.

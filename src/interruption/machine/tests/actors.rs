@@ -289,3 +289,29 @@ async fn an_actor_that_evicts_the_same_pods_costs_no_second_eviction() {
     assert_eq!(world.outcome("web"), "graceful");
     world.feed(Input::Timeout);
 }
+
+#[tokio::test]
+async fn a_claim_on_a_mark_that_is_gone_ends_with_the_next_record() {
+    let mut world = fenced();
+    world.denied_path = Some("/spec/unschedulable");
+    world.withdraw(Kind::AsgTermination);
+    assert!(state(&world).marks.unschedulable, "it could not be taken away");
+    world.foreign(|node| node.unschedulable = None);
+    world.notify(Action::Terminate, secs(120));
+    world.foreign(cordon);
+    assert!(!state(&world).marks.unschedulable, "it was refused to us, and somebody else has set it");
+}
+
+#[tokio::test]
+async fn a_look_that_is_older_than_the_fence_does_not_hide_it_from_the_way_back() {
+    let mut world = world();
+    world.boot();
+    let before = world.node.clone();
+    world.announce(Kind::AsgTermination, vec![lifecycle("Terminated", Action::Terminate)]);
+    let fenced = world.node.clone();
+    world.feed(Input::Node(before.clone()));
+    world.withdraw(Kind::AsgTermination);
+    world.feed(Input::Node(fenced));
+    world.run_until(secs(5));
+    assert_eq!(world.node, before);
+}
