@@ -1,8 +1,9 @@
-//! A world in a box: simulated IMDS, API server and kubelet. Speaks only the wire protocols; no other module of the
+//! A world in a box: simulated IMDS, API server, kubelet and ipamd. Speaks only the wire protocols; no other module of the
 //! agent imports it.
 
 pub mod apiserver;
 pub mod gateway;
+mod head;
 pub mod imds;
 pub mod ipamd;
 pub mod kubelet;

@@ -90,24 +90,9 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::drain::pod::PodRef;
 
     fn pod(name: &str, network: PodNetwork) -> PodView {
-        PodView {
-            id: PodRef { namespace: "default".into(), name: name.into(), uid: name.into() },
-            grace: Duration::from_secs(30),
-            finished: false,
-            daemon_set: false,
-            daemon_set_eviction: false,
-            mirror: false,
-            critical: false,
-            priority: 0,
-            controlled: true,
-            wish: None,
-            marked: false,
-            deletion: None,
-            network,
-        }
+        PodView { network, ..PodView::sample(name, Duration::from_secs(30)) }
     }
 
     fn node(taints: serde_json::Value) -> Input {
@@ -134,7 +119,7 @@ mod tests {
         assert_eq!(follower.note(&Input::Pod(pod("a", own.clone()))), None, "nothing new");
         let facts = follower.note(&Input::Pod(PodView { finished: true, ..pod("a", own) })).unwrap();
         assert_eq!((facts.pods, facts.addressed_pods), (1, 0));
-        let gone = PodRef { namespace: "default".into(), name: "b".into(), uid: "b".into() };
+        let gone = pod("b", PodNetwork::default()).id;
         assert_eq!(follower.note(&Input::PodGone(gone)).unwrap().pods, 0);
     }
 

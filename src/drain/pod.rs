@@ -112,3 +112,25 @@ impl PodView {
         }
     }
 }
+
+#[cfg(test)]
+impl PodView {
+    /// An ordinary pod of a test: controlled, running, in the namespace `shop`.
+    pub(crate) fn sample(name: &str, grace: Duration) -> Self {
+        Self {
+            id: PodRef { namespace: "shop".into(), name: name.into(), uid: format!("uid-{name}") },
+            grace,
+            finished: false,
+            daemon_set: false,
+            daemon_set_eviction: false,
+            mirror: false,
+            critical: false,
+            priority: 0,
+            controlled: true,
+            wish: None,
+            marked: false,
+            deletion: None,
+            network: PodNetwork::default(),
+        }
+    }
+}

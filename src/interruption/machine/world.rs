@@ -483,21 +483,7 @@ pub(super) fn node() -> NodeView {
 }
 
 pub(super) fn pod(name: &str, grace: u64) -> PodView {
-    PodView {
-        id: PodRef { namespace: "shop".into(), name: name.into(), uid: format!("uid-{name}") },
-        grace: secs(grace),
-        finished: false,
-        daemon_set: false,
-        daemon_set_eviction: false,
-        mirror: false,
-        critical: false,
-        priority: 0,
-        controlled: true,
-        wish: None,
-        marked: false,
-        deletion: None,
-        network: crate::drain::pod::PodNetwork::default(),
-    }
+    PodView::sample(name, secs(grace))
 }
 
 pub(super) fn stops_after(seconds: u64) -> Behaviour {

@@ -5,13 +5,11 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimePrinter;
-use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
 use super::content::{error_page, phrase};
+use crate::sim::head;
 use crate::sim::onlooker::is_onlooker;
-
-const HEAD_CAP: usize = 16 * 1024;
 
 /// The head of a request; bodies have no meaning here.
 #[derive(Debug)]
@@ -47,17 +45,7 @@ impl Request {
 
 /// Reads up to the empty line. `None` if the client hangs up before or sends no HTTP.
 pub(super) async fn read_head(stream: &mut TcpStream) -> Option<Request> {
-    let mut bytes = Vec::new();
-    let mut chunk = [0; 1024];
-    while bytes.len() < HEAD_CAP {
-        let read = stream.read(&mut chunk).await.ok().filter(|read| *read > 0)?;
-        bytes.extend(chunk.iter().take(read));
-        if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
-            bytes.truncate(end);
-            return Request::parse(std::str::from_utf8(&bytes).ok()?);
-        }
-    }
-    None
+    Request::parse(&head::read(stream).await?)
 }
 
 /// An answer before it is written.

@@ -10,8 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::fault::FaultKind;
-
-const HEAD_CAP: usize = 16 * 1024;
+use crate::sim::head;
 
 /// What ipamd does not set, and Go's server makes of it.
 pub(super) const TEXT: &str = "text/plain; charset=utf-8";
@@ -45,17 +44,7 @@ impl Request {
 
 /// Reads up to the empty line. `None` if the client hangs up before or sends no HTTP.
 pub(super) async fn read_head(stream: &mut TcpStream) -> Option<Request> {
-    let mut bytes = Vec::new();
-    let mut chunk = [0; 1024];
-    while bytes.len() < HEAD_CAP {
-        let read = stream.read(&mut chunk).await.ok().filter(|read| *read > 0)?;
-        bytes.extend(chunk.iter().take(read));
-        if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
-            bytes.truncate(end);
-            return Request::parse(std::str::from_utf8(&bytes).ok()?);
-        }
-    }
-    None
+    Request::parse(&head::read(stream).await?)
 }
 
 /// How a connection ends.

@@ -338,6 +338,50 @@ async fn a_recommendation_asks_which_budgets_would_refuse() {
     assert!(world.evictions().is_empty());
 }
 
+#[tokio::test]
+async fn a_fence_that_stands_goes_on_to_stand_while_its_words_change() {
+    let mut world = world();
+    world.boot();
+    world.announce(Kind::AsgTermination, vec![lifecycle("Terminated", Action::Terminate)]);
+    assert!(world.status().fenced);
+    world.api_down_until = secs(10);
+    world.notify(Action::Terminate, secs(120));
+    assert!(world.status().fenced, "the patch is not answered, and the old marks are there");
+    world.run_until(secs(20));
+    assert!(world.status().fenced);
+    assert_eq!(world.count(|record| matches!(record, Record::Fenced { .. })), 1);
+}
+
+#[tokio::test]
+async fn what_is_only_observed_has_a_deadline_to_show_and_asks_nothing_of_budgets() {
+    let mut world = World::new(Config {
+        on_spot_interruption: Response::Observe,
+        on_rebalance_recommendation: Response::Observe,
+        on_scheduled_event: Response::Observe,
+        on_asg_termination: Response::Observe,
+        ..config()
+    });
+    world.add_pod(pod("web", 30), stops_after(2));
+    world.boot();
+    world.announce(Kind::RebalanceRecommendation, vec![recommendation(world.now, secs(0))]);
+    world.notify(Action::Terminate, secs(120));
+    world.run_until(secs(130));
+    assert_eq!(world.status().deadline.unwrap().instant, world.start.instant + secs(120));
+    assert!(world.evictions().is_empty());
+    let probes = |sent: &&super::super::world::Sent| matches!(sent.effect, crate::interruption::Effect::Probe(_));
+    assert_eq!(world.sent.iter().filter(probes).count(), 0, "nothing here ever drains");
+}
+
+#[tokio::test]
+async fn times_are_told_in_whole_seconds() {
+    let mut world = world();
+    world.boot();
+    world.run_until(std::time::Duration::from_millis(1234));
+    world.announce(Kind::AsgTermination, vec![lifecycle("Terminated", Action::Terminate)]);
+    let note = &world.events()[0].note;
+    assert!(note.contains("2026-03-31T16:37:25Z"), "{note}");
+}
+
 /// Every kind that clears the node, with its own idea of when.
 fn four(world: &World) -> Vec<crate::signal::Signal> {
     vec![
