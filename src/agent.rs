@@ -12,7 +12,7 @@ use std::time::Duration;
 use backon::{ExponentialBuilder, Retryable};
 use futures::FutureExt;
 use futures::stream::{FuturesUnordered, Stream, StreamExt, select};
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::admin::readiness::Readiness;
@@ -26,6 +26,7 @@ use crate::drain::eviction::EvictionAnswer;
 use crate::http::BuildError;
 use crate::imds;
 use crate::imds::documents::Identity;
+use crate::interruption::chronicle::{Chronicle, News};
 use crate::interruption::machine::Machine;
 use crate::interruption::record::Status;
 use crate::interruption::{Effect, Input, NodeEvent, PatchAnswer};
@@ -52,7 +53,18 @@ pub struct Agent {
     /// None if it is not to be watched.
     cni: Option<cni::client::Client>,
     headroom: watch::Sender<Option<Arc<Headroom>>>,
+    news: broadcast::Sender<News>,
+    identity: watch::Sender<NodeInfo>,
 }
+
+/// Tells people what happens, until the agent stops.
+type Teller = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// How long the tellers may take to finish what they have to say once the agent stops. A pod has 5 s in all to exit.
+const FAREWELL: Duration = Duration::from_secs(3);
+
+/// Milestones that a listener may be behind before it misses some. Each brings the whole account, so it misses little.
+const NEWS_KEPT: usize = 16;
 
 /// What a request under way turns into: an answer for the machine, or nothing.
 type Call = Pin<Box<dyn Future<Output = Option<Input>> + Send>>;
@@ -74,7 +86,10 @@ impl Agent {
             // Nothing is asked of IMDS, so nothing is missing if it does not answer.
             readiness.imds_answered();
         }
-        Ok(Self { config: Arc::new(config), client, imds, clock, metrics, readiness, status, cni, headroom })
+        let news = broadcast::Sender::new(NEWS_KEPT);
+        let identity = watch::Sender::new(NodeInfo { node: config.node_name.clone(), ..NodeInfo::default() });
+        let config = Arc::new(config);
+        Ok(Self { config, client, imds, clock, metrics, readiness, status, cni, headroom, news, identity })
     }
 
     /// The agent's own registry.
@@ -97,6 +112,12 @@ impl Agent {
         self.headroom.subscribe()
     }
 
+    /// The turns of each interruption, with its account so far. Whoever reads too slowly misses milestones, and finds what
+    /// they told in the next account.
+    pub fn news(&self) -> broadcast::Receiver<News> {
+        self.news.subscribe()
+    }
+
     /// Runs until `shutdown` resolves. The node's state is left as it is; it is recorded on the node.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let mut shutdown = pin!(shutdown);
@@ -104,6 +125,7 @@ impl Agent {
         let mut watches = pin!(self.watches());
         let mut calls: FuturesUnordered<Call> = FuturesUnordered::new();
         let mut machine = Machine::new(self.config.clone());
+        let mut chronicle = Chronicle::new(self.config.clone());
         let shell = Shell {
             api: Api::new(self.client.clone(), self.config.node_name.clone()),
             client: self.client.clone(),
@@ -115,12 +137,15 @@ impl Agent {
         let mut follower = Follower::default();
         let facts = watch::Sender::new(NodeFacts::default());
         let mut addresses = pin!(self.addresses(facts.subscribe()));
+        let closing = watch::Sender::new(false);
+        let mut tellers = self.tellers(&closing);
         let (mut headroom, mut alarms) = (self.headroom.subscribe(), Alarms::default());
         loop {
             let due = machine.next_timeout(self.clock.now().instant);
             let input = tokio::select! {
                 () = &mut shutdown => break,
                 () = &mut addresses => continue,
+                Some(()) = tellers.next() => continue,
                 Ok(()) = headroom.changed() => {
                     let found = headroom.borrow_and_update().clone();
                     let events = found.map(|found| alarms.step(self.clock.now(), &found)).unwrap_or_default();
@@ -144,12 +169,26 @@ impl Agent {
             if let Input::Node(node) = &input {
                 node_uid.clone_from(&node.uid);
             }
-            for effect in machine.handle(self.clock.now(), input) {
+            let now = self.clock.now();
+            for effect in machine.handle(now, input) {
+                if let Some(news) = chronicle.note(now, &effect) {
+                    // Nobody may be listening.
+                    let _ = self.news.send(news);
+                }
                 calls.extend(shell.start(effect, &node_uid));
             }
             self.status.send_replace(machine.status(self.clock.now().instant));
         }
         self.readiness.stopping();
+        closing.send_replace(true);
+        // Whoever is not done by then has nobody to listen.
+        let _ = timeout(FAREWELL, tellers.for_each(|()| std::future::ready(()))).await;
+    }
+
+    /// Everybody who tells people. Each goes on until `closing` becomes true, and then finishes what it has to say.
+    #[allow(clippy::unused_self, reason = "nobody is told yet")]
+    fn tellers(&self, _closing: &watch::Sender<bool>) -> FuturesUnordered<Teller> {
+        FuturesUnordered::new()
     }
 
     /// Everything that the platform announces, from one worker that never asks two questions at once.
@@ -164,7 +203,7 @@ impl Agent {
             monitor,
             imds: self.imds.clone(),
             metrics: self.metrics.clone(),
-            node_name: self.config.node_name.clone(),
+            identity: self.identity.clone(),
             identity_due: Some(self.clock.now().instant),
             announced: None,
         };
@@ -216,7 +255,7 @@ struct Worker {
     monitor: ImdsMonitor,
     imds: imds::Client,
     metrics: Arc<Metrics>,
-    node_name: String,
+    identity: watch::Sender<NodeInfo>,
     /// None once it is known.
     identity_due: Option<Instant>,
     /// What the last poll of each kind found in force; `None` before the first poll.
@@ -243,7 +282,9 @@ impl Worker {
         let reason = match timeout(IDENTITY_PATIENCE, self.imds.identity()).await {
             Ok(Ok(identity)) => {
                 self.identity_due = None;
-                self.metrics.set_node_info(node_info(&self.node_name, identity));
+                let info = node_info(&self.identity.borrow().node, identity);
+                self.metrics.set_node_info(info.clone());
+                self.identity.send_replace(info);
                 return;
             }
             Ok(Err(error)) => error.to_string(),

@@ -114,6 +114,19 @@ pub struct CniConfig {
     pub metrics: LocalAddress,
 }
 
+/// How the outside is reached: collectors, Alertmanager, webhooks. IMDS, ipamd and the API server never see a proxy.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EgressConfig {
+    /// `HTTPS_PROXY`, for https addresses.
+    pub https_proxy: Option<String>,
+    /// `HTTP_PROXY`, for http addresses.
+    pub http_proxy: Option<String>,
+    /// `NO_PROXY`: hosts, domains and networks that are asked directly.
+    pub no_proxy: Option<String>,
+    /// `SSL_CERT_FILE`: certificates in PEM form to trust beside the public ones.
+    pub ca_file: Option<PathBuf>,
+}
+
 /// Everything an agent needs to know. A plain value: nothing below it reads the environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -151,6 +164,8 @@ pub struct Config {
     pub safety_margin: Duration,
     /// Watching the pods' addresses.
     pub cni: CniConfig,
+    /// Reaching the outside.
+    pub egress: EgressConfig,
     /// Decide and report, change nothing.
     pub dry_run: bool,
     /// Identity of the kernel's boot, as the kubelet reports it in the Node's status; absent where the machine does not
@@ -207,6 +222,7 @@ impl Config {
                 introspection: LocalAddress::Tcp("127.0.0.1:61679".into()),
                 metrics: LocalAddress::Tcp("127.0.0.1:61678".into()),
             },
+            egress: EgressConfig::default(),
             dry_run: false,
             boot_id: None,
             booted_at: None,

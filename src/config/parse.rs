@@ -11,7 +11,8 @@ use jiff::SignedDuration;
 
 use super::settings::{Environment, SETTINGS, UnknownVariable, refuse_unknown};
 use super::{
-    CniConfig, Config, ImdsConfig, LocalAddress, MarkConfig, MarkStyle, OnBlockedEviction, PriorityShare, Response,
+    CniConfig, Config, EgressConfig, ImdsConfig, LocalAddress, MarkConfig, MarkStyle, OnBlockedEviction, PriorityShare,
+    Response,
 };
 use crate::log::{LogConfig, LogFilter, LogFormat};
 
@@ -129,6 +130,7 @@ pub fn run_config(flags: &dyn Fn(&str) -> Option<String>, env: &Environment) -> 
             introspection: local_address(&sources, "cni-introspection-address")?,
             metrics: local_address(&sources, "cni-metrics-address")?,
         },
+        egress: egress(env),
         dry_run: sources.choice("dry-run", &BOOLS)?,
         // Facts of the machine, not settings.
         boot_id: None,
@@ -405,6 +407,17 @@ fn log_filter(sources: &Sources<'_>) -> Result<LogFilter, ConfigError> {
 }
 
 /// The metadata service's base URL without a trailing slash, from the variables that AWS' own tools read.
+/// The names that the ecosystem has, in both spellings; of two that are set the lower case one wins, as in curl.
+fn egress(env: &Environment) -> EgressConfig {
+    let either = |name: &str| env.get(&name.to_ascii_lowercase()).or_else(|| env.get(name)).map(str::to_owned);
+    EgressConfig {
+        https_proxy: either("HTTPS_PROXY"),
+        http_proxy: either("HTTP_PROXY"),
+        no_proxy: either("NO_PROXY"),
+        ca_file: env.get("SSL_CERT_FILE").map(PathBuf::from),
+    }
+}
+
 fn imds_endpoint(env: &Environment) -> Result<String, ConfigError> {
     let variable = |name: &str| env.get(name).map(|value| Given { name: name.into(), value: value.into() });
     if let Some(given) = variable("AWS_EC2_METADATA_DISABLED")

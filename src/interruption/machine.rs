@@ -28,7 +28,7 @@ use crate::drain::forecast::{self, Forecast};
 use crate::drain::pod::{PodRef, PodView};
 use crate::drain::{Drain, Policy};
 use crate::k8s::node::NodeView;
-use crate::signal::{Action, Deadline, Kind, Observation};
+use crate::signal::{Action, Deadline, Kind, Observation, Signal};
 
 /// How long a restarted agent waits for the platform before it drains by the annotation's deadline, which it can place by
 /// the guest's clock only.
@@ -193,7 +193,7 @@ impl Machine {
             match change {
                 Change::New(id) => self.begin(&id, effects),
                 Change::Moved(id) => self.moved(&id, effects),
-                Change::Over(kind) => self.over(kind, "the platform lists it no longer", &last, effects),
+                Change::Over(signal) => self.over(signal, "the platform lists it no longer", &last, effects),
             }
         }
     }
@@ -204,12 +204,7 @@ impl Machine {
             return;
         }
         let Some(one) = self.announcements.get(id) else { return };
-        effects.push(Effect::Record(Record::NoticeSeen {
-            kind: one.signal.kind,
-            action: one.signal.action,
-            deadline: one.signal.deadline,
-            detail: one.signal.detail.clone(),
-        }));
+        effects.push(Effect::Record(Record::NoticeSeen { signal: one.signal.clone(), first_seen: one.first_seen }));
         effects.push(Effect::Publish(notes::announce(one)));
         // Its budgets are asked about while there is time to act on the answer.
         self.preflight = None;
@@ -220,23 +215,24 @@ impl Machine {
         let record = self.node.as_ref().and_then(|node| self.fencing.foreign_record(node));
         let Some(state) = record.filter(|state| state.boot_id == self.boot_id) else { return false };
         let Some(entry) = state.announcements.iter().find(|entry| entry.id == id) else { return false };
-        let deadline = self.announcements.adopt(entry);
+        self.announcements.adopt(entry);
         self.episode = self.episode.take().or(state.episode);
-        effects.push(Effect::Record(Record::Resumed { kind: entry.kind, deadline }));
+        let adopted = self.announcements.get(id).map(resumed);
+        effects.extend(adopted);
         true
     }
 
     fn moved(&mut self, id: &str, effects: &mut Vec<Effect>) {
         let Some(one) = self.announcements.get(id) else { return };
         let Some(deadline) = one.signal.deadline else { return };
-        effects.push(Effect::Record(Record::Rescheduled { kind: one.signal.kind, deadline }));
+        effects.push(Effect::Record(Record::Rescheduled { kind: one.signal.kind, id: id.to_owned(), deadline }));
         let NodeEvent { key, reason, note, warning } = notes::announce(one);
         let key = format!("{key}/{}", deadline.wall);
         effects.push(Effect::Publish(NodeEvent { key, reason, note: format!("rescheduled: {note}"), warning }));
     }
 
-    fn over(&mut self, kind: Kind, because: &'static str, last: &str, effects: &mut Vec<Effect>) {
-        effects.push(Effect::Record(Record::Over { kind, because }));
+    fn over(&mut self, signal: Signal, because: &'static str, last: &str, effects: &mut Vec<Effect>) {
+        effects.push(Effect::Record(Record::Over { kind: signal.kind, id: signal.id, because }));
         self.epilogue = Some(last.to_owned());
     }
 
@@ -275,8 +271,7 @@ impl Machine {
         }
         self.episode = state.episode.or(self.episode.take());
         for one in self.announcements.resume(state.announcements, now, &self.config) {
-            let (kind, deadline) = (one.signal.kind, one.signal.deadline);
-            effects.push(Effect::Record(Record::Resumed { kind, deadline }));
+            effects.push(resumed(&one));
             if one.retold {
                 effects.push(Effect::Publish(notes::announce(&one)));
             }
@@ -315,8 +310,8 @@ impl Machine {
         }
         self.platform_awaited.take_if(|until| now.instant >= *until);
         let last = self.base_key(now.instant);
-        for kind in self.announcements.expire(now.instant) {
-            self.over(kind, "it expired without an interruption", &last, effects);
+        for signal in self.announcements.expire(now.instant) {
+            self.over(signal, "it expired without an interruption", &last, effects);
         }
         let draining = self.announcements.is_draining(&self.config, now.instant);
         if !draining {
@@ -543,4 +538,8 @@ impl Machine {
             effects.extend(std::mem::take(&mut self.unpublished).into_iter().map(named).map(Effect::Publish));
         }
     }
+}
+
+fn resumed(one: &Announcement) -> Effect {
+    Effect::Record(Record::Resumed { signal: one.signal.clone(), first_seen: one.first_seen })
 }

@@ -37,7 +37,7 @@ const PURE_MAY_USE: [&str; 6] =
     ["crate::clock::Now", "crate::config", "crate::drain", "crate::interruption", "crate::k8s::node", "crate::signal"];
 
 /// Crates that pure modules may use. Everything else reaches a socket, a task or the outside in some way.
-const PURE_CRATES: [&str; 8] = ["alloc", "backon", "core", "jiff", "serde", "serde_json", "std", "thiserror"];
+const PURE_CRATES: [&str; 9] = ["alloc", "backon", "core", "jiff", "ring", "serde", "serde_json", "std", "thiserror"];
 
 /// Parts of the standard library that are not plain computation.
 const IMPURE_STD: [&str; 9] = [
