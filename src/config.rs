@@ -112,6 +112,8 @@ pub struct CniConfig {
     pub introspection: LocalAddress,
     /// Metrics of ipamd.
     pub metrics: LocalAddress,
+    /// Whether a node that has no address left for pods gets a taint.
+    pub taint_on_exhaustion: bool,
 }
 
 /// Everything an agent needs to know. A plain value: nothing below it reads the environment.
@@ -206,6 +208,7 @@ impl Config {
                 enabled: true,
                 introspection: LocalAddress::Tcp("127.0.0.1:61679".into()),
                 metrics: LocalAddress::Tcp("127.0.0.1:61678".into()),
+                taint_on_exhaustion: false,
             },
             dry_run: false,
             boot_id: None,
