@@ -43,6 +43,7 @@ pub use self::settings::{Instance, Settings, Timings};
 pub use self::subnet::{Refusal, Subnet};
 pub use self::version::{NoVersion, Version};
 use self::wire::{Reply, Request};
+use super::imds::NetworkTree;
 use super::onlooker::is_onlooker;
 use crate::clock::{Clock, Now};
 
@@ -220,6 +221,11 @@ impl SimIpamd {
     /// The ids of the attached ENIs, in the order in which they were made.
     pub fn enis(&self) -> Vec<String> {
         self.change(|node, _| node.ec2.enis.keys().cloned().collect())
+    }
+
+    /// The same ENIs as IMDS has them, below `network/interfaces/macs/`: EC2's truth, whatever ipamd believes.
+    pub fn network_tree(&self) -> NetworkTree {
+        self.change(|node, _| node.ec2.network_tree())
     }
 
     /// What is the case now. Costs a simulation of its own.

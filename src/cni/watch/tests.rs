@@ -98,6 +98,7 @@ struct Bench {
     headroom: watch::Receiver<Option<Arc<Headroom>>>,
     registry: Registry,
     facts: watch::Sender<NodeFacts>,
+    network: watch::Sender<Option<Round>>,
     _tasks: JoinSet<()>,
 }
 
@@ -122,21 +123,24 @@ impl Bench {
         metrics: LocalAddress,
         mut tasks: JoinSet<()>,
     ) -> Self {
-        let client = Client::new(&CniConfig { enabled: true, introspection, metrics }).unwrap();
+        let client =
+            Client::new(&CniConfig { enabled: true, introspection, metrics, taint_on_exhaustion: false }).unwrap();
         let facts = watch::Sender::new(NodeFacts {
             max_pods: Some(11),
             pods: 4,
             host_network_pods: 3,
             addressed_pods: 1,
-            cordoned: false,
             aws_node: Some(Arc::default()),
+            ..NodeFacts::default()
         });
+        let network = watch::Sender::new(None);
+        let surroundings = Surroundings { node: facts.subscribe(), network: network.subscribe() };
         let sender = watch::Sender::new(None);
         let headroom = sender.subscribe();
         let mut registry = Registry::default();
         let metrics = CniMetrics::register(&mut registry);
-        tasks.spawn(follow(client, clock, facts.subscribe(), sender, metrics));
-        Self { peer, headroom, registry, facts, _tasks: tasks }
+        tasks.spawn(follow(client, clock, surroundings, sender, metrics));
+        Self { peer, headroom, registry, facts, network, _tasks: tasks }
     }
 
     async fn next(&mut self) -> Arc<Headroom> {
