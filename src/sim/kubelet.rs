@@ -24,8 +24,8 @@ use kube::{Api, Client};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use crate::clock::{Clock, Now};
 use super::ipamd::SimIpamd;
+use crate::clock::{Clock, Now};
 use crate::drain::pod::DEFAULT_GRACE;
 use fate::Fates;
 pub use fate::PodFate;

@@ -17,8 +17,8 @@ use serde::Serialize;
 use super::scenario::{FencePart, NodeExpect, Scenario};
 use super::timeline::round;
 use crate::drain::outcome::Outcome;
-pub use headroom::{CniFacts, HeadroomFacts, HeadroomReport, HeadroomSaid, HeadroomTruth};
 use crate::signal::Kind;
+pub use headroom::{CniFacts, HeadroomFacts, HeadroomReport, HeadroomSaid, HeadroomTruth};
 
 /// What the world knows when a scenario is over. Times are since the start of the world.
 #[derive(Clone, Debug, Default)]

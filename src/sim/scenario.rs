@@ -15,9 +15,7 @@ mod shipped;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use cni::{
-    CniEvent, CniFault, CniSpec, Environment, HeadroomExpect, HeadroomStory, Span, SubnetSpec,
-};
+pub use cni::{CniEvent, CniFault, CniSpec, Environment, HeadroomExpect, HeadroomStory, Span, SubnetSpec};
 pub use event::{
     ActorDoes, ActorEvent, AgentDoes, AgentEvent, ApiEvent, ApiFault, BudgetChange, Event, EventBecomes, FencePart,
     ImdsEvent, ImdsFault, InstanceEvent, KeyValue, RawDocument, RebalanceEvent, ScheduledChange, What,

@@ -117,7 +117,12 @@ impl HeadroomReport {
     pub(super) fn lines(&self) -> Vec<String> {
         let number = |pods: Option<i64>| pods.map_or("unknown".to_owned(), |pods| pods.to_string());
         let mut lines = vec![
-            format!("{} more pods now, {} in reach; {} requests to ipamd", number(self.now), number(self.reachable), self.ipamd_requests),
+            format!(
+                "{} more pods now, {} in reach; {} requests to ipamd",
+                number(self.now),
+                number(self.reachable),
+                self.ipamd_requests
+            ),
             format!("growth {}; bound by {}; from {}", row(&self.states), row(&self.bindings), row(&self.sources)),
         ];
         if !self.waited.is_empty() {
@@ -146,7 +151,8 @@ pub(super) fn story(expected: &HeadroomStory, facts: &CniFacts, copies: usize, l
     let mut checks: Vec<Check> = rows.chain(waited).collect();
     let spans = usize::try_from(facts.lasted.as_secs() / ASKED_EVERY.as_secs()).unwrap_or(usize::MAX);
     let lives = usize::try_from(lives).unwrap_or(usize::MAX);
-    let most = spans.saturating_add(LAST_READING).saturating_mul(copies).saturating_add(lives.saturating_mul(FIRST_READING));
+    let most =
+        spans.saturating_add(LAST_READING).saturating_mul(copies).saturating_add(lives.saturating_mul(FIRST_READING));
     let passed = facts.requests <= most && facts.most_at_once <= copies;
     let found = format!("{} requests in {} s, {} at once", facts.requests, facts.lasted.as_secs(), facts.most_at_once);
     checks.push(check("ipamd is asked at most once in 10 seconds, and one thing at a time", passed, found));
@@ -156,7 +162,9 @@ pub(super) fn story(expected: &HeadroomStory, facts: &CniFacts, copies: usize, l
 /// What is expected of one moment; `when` goes before each name.
 pub(super) fn moment(when: &str, expected: &HeadroomExpect, found: Option<&HeadroomFacts>) -> Vec<Check> {
     let named = |what: String, passed: bool, found: String| check(format!("{when}{what}"), passed, found);
-    let Some(facts) = found else { return vec![named("the agent tells a headroom".into(), false, "it does not".into())] };
+    let Some(facts) = found else {
+        return vec![named("the agent tells a headroom".into(), false, "it does not".into())];
+    };
     let truth = facts.truth.unwrap_or_default();
     let mut checks = Vec::new();
     for (what, span, said, truth) in [
@@ -194,9 +202,10 @@ pub(super) fn moment(when: &str, expected: &HeadroomExpect, found: Option<&Headr
         let words = |yes: bool| if yes { "yes" } else { "no" }.to_owned();
         checks.push(named(format!("{what}: {}", words(expected)), expected == said, words(said)));
     }
-    for (what, span, truth) in
-        [("interfaces attached", expected.enis, truth.enis), ("pods that wait for an address", expected.waiting, truth.waiting)]
-    {
+    for (what, span, truth) in [
+        ("interfaces attached", expected.enis, truth.enis),
+        ("pods that wait for an address", expected.waiting, truth.waiting),
+    ] {
         let Some(span) = span else { continue };
         checks.push(named(format!("{what}: {span}"), span.contains(truth), truth.to_string()));
     }
@@ -273,7 +282,8 @@ mod tests {
 
     #[test]
     fn the_story_is_told_in_order_without_repetition() {
-        let mut facts = CniFacts { lasted: Duration::from_secs(100), requests: 15, most_at_once: 1, ..CniFacts::default() };
+        let mut facts =
+            CniFacts { lasted: Duration::from_secs(100), requests: 15, most_at_once: 1, ..CniFacts::default() };
         for (state, binding) in [("ok", "max_pods"), ("ok", "subnet"), ("stalled", "subnet"), ("ok", "subnet")] {
             let (state, binding) = (state.to_owned(), Some(binding.to_owned()));
             facts.said.push(HeadroomSaid { state, binding, source: "metrics".into(), ..HeadroomSaid::default() });

@@ -10,7 +10,8 @@ pub(super) fn checks(when: &str, expected: &NodeExpect, found: &NodeFacts) -> Ve
     let checks = [fence(expected, found), taint(expected, found), cordon(expected, found), restored(expected, found)];
     let checks = checks.into_iter().chain([pending(expected, found)]).flatten();
     let checks = checks.map(|check| Check { name: format!("{when}{}", check.name), ..check });
-    let headroom = expected.headroom.iter().flat_map(|expected| headroom::moment(when, expected, found.headroom.as_ref()));
+    let headroom =
+        expected.headroom.iter().flat_map(|expected| headroom::moment(when, expected, found.headroom.as_ref()));
     checks.chain(headroom).collect()
 }
 

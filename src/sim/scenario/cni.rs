@@ -116,9 +116,7 @@ impl Environment {
             manage_enis_non_schedulable: self
                 .aws_manage_enis_non_schedulable
                 .unwrap_or(default.manage_enis_non_schedulable),
-            provisioning_disabled: self
-                .disable_network_resource_provisioning
-                .unwrap_or(default.provisioning_disabled),
+            provisioning_disabled: self.disable_network_resource_provisioning.unwrap_or(default.provisioning_disabled),
             metrics_disabled: self.disable_metrics.unwrap_or(default.metrics_disabled),
             introspection_disabled: self.disable_introspection.unwrap_or(default.introspection_disabled),
         }

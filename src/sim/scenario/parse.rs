@@ -23,8 +23,8 @@ pub(super) use self::values::{
     effect, node_marks, on_blocked_eviction, response, seconds, shutdown_grace_by_priority, some_seconds,
 };
 use super::{
-    ActorDoes, ActorEvent, AgentSpec, Budget, CniSpec, Event, EventBecomes, Expect, HeadroomStory, NodeExpect, NodeSpec, Notice, Phase, PodGroup, Scenario,
-    ScenarioError, ScheduledChange, What,
+    ActorDoes, ActorEvent, AgentSpec, Budget, CniSpec, Event, EventBecomes, Expect, HeadroomStory, NodeExpect,
+    NodeSpec, Notice, Phase, PodGroup, Scenario, ScenarioError, ScheduledChange, What,
 };
 
 /// Most pods in one scenario. A node has 110 by default and rarely more than 250.
@@ -142,7 +142,10 @@ impl Document {
                 return Err((span, "`priority` comes with a class of its own; drop it or `priority_class`".into()));
             }
             if pod.at_once == 0 || (pod.at_once > 1 && pod.every.is_none()) {
-                return Err((span, "`at_once` says how many pods come together `every` so many seconds, at least 1".into()));
+                return Err((
+                    span,
+                    "`at_once` says how many pods come together `every` so many seconds, at least 1".into(),
+                ));
             }
             if pod.comes_later() && pod.phase != Phase::Running {
                 return Err((span, "a pod that arrives later arrives running; drop `phase` or `arrives`".into()));

@@ -169,7 +169,8 @@ async fn create_aws_node(client: &Client, node: &str, environment: &Environment)
     let mut pod = spec.on(node).owned_by(Owner::DaemonSet).label("k8s-app", "aws-node").build();
     if let Some(container) = pod.spec.as_mut().and_then(|spec| spec.containers.first_mut()) {
         container.name = "aws-node".into();
-        let variable = |(name, value): (&str, String)| EnvVar { name: name.into(), value: Some(value), value_from: None };
+        let variable =
+            |(name, value): (&str, String)| EnvVar { name: name.into(), value: Some(value), value_from: None };
         container.env = Some(environment.variables().into_iter().map(variable).collect());
     }
     let path = format!("/api/v1/namespaces/{NAMESPACE}/pods");
@@ -280,7 +281,8 @@ pub(super) fn happen(world: &mut World, event: &CniEvent) {
         }
         CniEvent::Trunk => {
             let attached = ipamd.attach_trunk();
-            if attached.is_some() { "finds a trunk interface attached" } else { "cannot get a trunk interface" }.to_owned()
+            if attached.is_some() { "finds a trunk interface attached" } else { "cannot get a trunk interface" }
+                .to_owned()
         }
         CniEvent::Fault { fault, endpoint, lasts } => {
             let (kind, what) = match fault {

@@ -88,7 +88,13 @@ mod tests {
     #[tokio::test]
     async fn the_same_thing_said_again_is_no_news() {
         let headrooms = Headrooms::default();
-        let said = |now| HeadroomSaid { state: "ok".into(), source: "introspection".into(), binding: None, now, reachable: now };
+        let said = |now| HeadroomSaid {
+            state: "ok".into(),
+            source: "introspection".into(),
+            binding: None,
+            now,
+            reachable: now,
+        };
         let at = Clock::System.now();
         assert!(headrooms.add(at, &said(Some(3))) && !headrooms.add(at, &said(Some(3))));
         assert!(headrooms.add(at, &said(Some(2))) && headrooms.add(at, &said(Some(3))));

@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use kube::Api;
 
-use super::{World, cni, headroom};
 use super::marks::Marks;
+use super::{World, cni, headroom};
 use crate::clock::Now;
 use crate::signal::Kind;
 use crate::sim::report::{HeadroomFacts, NodeFacts};

@@ -32,9 +32,9 @@ impl TryFrom<RawSubnet> for SubnetSpec {
     fn try_from(raw: RawSubnet) -> Result<Self, String> {
         let parts = raw.cidr.split_once('/');
         let read = parts.and_then(|(base, len)| Some((base.parse::<Ipv4Addr>().ok()?, len.parse::<u8>().ok()?)));
-        let (base, len) = read
-            .filter(|(_, len)| (16..=28).contains(len))
-            .ok_or_else(|| format!("{:?} is no IPv4 subnet of EC2: write \"10.8.1.0/24\", from /16 to /28", raw.cidr))?;
+        let (base, len) = read.filter(|(_, len)| (16..=28).contains(len)).ok_or_else(|| {
+            format!("{:?} is no IPv4 subnet of EC2: write \"10.8.1.0/24\", from /16 to /28", raw.cidr)
+        })?;
         Ok(Self { id: raw.id, base, len })
     }
 }
@@ -166,7 +166,8 @@ fn one<T: Copy>(what: &str, given: &str, all: &[T], name: impl Fn(&T) -> &'stati
 }
 
 fn call(given: &str) -> Result<Api, String> {
-    let all = [Api::Assign, Api::Unassign, Api::Create, Api::Attach, Api::Modify, Api::Detach, Api::Delete, Api::Describe];
+    let all =
+        [Api::Assign, Api::Unassign, Api::Create, Api::Attach, Api::Modify, Api::Detach, Api::Delete, Api::Describe];
     one("call of ipamd to EC2", given, &all, |api| api.name())
 }
 
@@ -197,7 +198,8 @@ impl CniSpec {
         if !(1..=500).contains(&self.max_pods) {
             return Err(format!("`max_pods` is {}, and a node takes 1 to 500", self.max_pods));
         }
-        let instance = [("enis", self.enis, 15), ("addresses_per_eni", self.addresses_per_eni, 50), ("cards", self.cards, 32)];
+        let instance =
+            [("enis", self.enis, 15), ("addresses_per_eni", self.addresses_per_eni, 50), ("cards", self.cards, 32)];
         for (key, value, most) in instance {
             if !(1..=most).contains(&value) {
                 return Err(format!("`{key}` is {value}, and no instance type has that; 1 to {most} are valid"));
