@@ -514,8 +514,8 @@ mod tests {
         let agent = Agent::new(config, kube::Client::new(silent, "default"), clock).unwrap();
         let (mut status, metrics) = (agent.status(), agent.metrics());
         tasks.spawn(agent.run(std::future::pending()));
-        // The second reading begins after 15 s to 16.5 s and is given up after 3 s.
-        tokio::time::sleep(Duration::from_secs(17)).await;
+        // The second reading begins after 20 s to 22 s and is given up after 3 s.
+        tokio::time::sleep(Duration::from_millis(22_500)).await;
         let now = clock.now();
         sim.set_spot_action("terminate", now.plus(Duration::from_secs(120)).wall);
         status.wait_for(|status| !status.pending.is_empty()).await.unwrap();
