@@ -101,7 +101,7 @@ impl Cni {
 
 fn config(introspection: SocketAddr, metrics: SocketAddr) -> CniConfig {
     let tcp = |address: SocketAddr| LocalAddress::Tcp(address.to_string());
-    CniConfig { enabled: true, introspection: tcp(introspection), metrics: tcp(metrics) }
+    CniConfig { enabled: true, introspection: tcp(introspection), metrics: tcp(metrics), taint_on_exhaustion: false }
 }
 
 fn address(listener: &TcpListener) -> Result<SocketAddr, WorldError> {
