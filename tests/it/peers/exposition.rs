@@ -7,6 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 /// The name of a sample and its labels.
 pub(crate) type Series = (String, BTreeMap<String, String>);
 
+/// What neither only grows nor comes to rest: two looks say nothing of what it was in between.
+pub(crate) const WANDERS: [&str; 2] = ["process_resident_memory_bytes", "spotwarden_imds_clock_skew_seconds"];
+
 /// An exposition.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Exposition {

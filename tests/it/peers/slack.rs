@@ -74,9 +74,7 @@ impl SlackStandIn {
                 if stopped.load(Ordering::SeqCst) {
                     return;
                 }
-                if let Some(message) = serve(stream) {
-                    kept.lock().unwrap().push(message);
-                }
+                _ = serve(stream, &kept);
             }
         });
         Self { address, messages, stop, thread: Some(thread) }
@@ -110,8 +108,8 @@ impl Drop for SlackStandIn {
     }
 }
 
-/// One request and its answer; `None` if nothing that can be read came.
-fn serve(mut stream: TcpStream) -> Option<Message> {
+/// Takes one request, keeps it, and answers; `None` if nothing that can be read came.
+fn serve(mut stream: TcpStream, kept: &Mutex<Vec<Message>>) -> Option<()> {
     stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
     let mut received = Vec::new();
     let mut buffer = [0; 8192];
@@ -137,15 +135,13 @@ fn serve(mut stream: TcpStream) -> Option<Message> {
         complaints.push("the content type is not JSON".to_owned());
     }
     let answer = if complaints.is_empty() { ("200 OK", "ok") } else { ("400 Bad Request", "invalid_payload") };
-    _ = write!(
-        stream,
-        "HTTP/1.1 {}\r\nContent-Type: text/html\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{}",
-        answer.0,
-        answer.1.len(),
-        answer.1
-    );
     let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
-    Some(Message { path, payload: payload.unwrap_or_default(), complaints })
+    // Before the answer: whoever has that may look at once.
+    kept.lock().unwrap().push(Message { path, payload: payload.unwrap_or_default(), complaints });
+    let (status, body) = answer;
+    let length = body.len();
+    let head = format!("HTTP/1.1 {status}\r\nContent-Type: text/html\r\nContent-Length: {length}\r\nConnection: close");
+    write!(stream, "{head}\r\n\r\n{body}").ok()
 }
 
 /// What Slack would refuse or cut off.
