@@ -36,6 +36,9 @@ use crate::k8s::metered::metered;
 use crate::k8s::{events, watch as k8s_watch};
 use crate::metrics::{Metrics, NodeInfo};
 use crate::monitor::ImdsMonitor;
+use crate::notify;
+use crate::notify::SinkStatus;
+use crate::notify::place::Place;
 use crate::signal::{Kind, Observation, SignalSource};
 
 /// One POST of an Event.
@@ -55,6 +58,9 @@ pub struct Agent {
     headroom: watch::Sender<Option<Arc<Headroom>>>,
     news: broadcast::Sender<News>,
     identity: watch::Sender<NodeInfo>,
+    /// What the own Node says of its place.
+    place: watch::Sender<Place>,
+    sinks: watch::Sender<Vec<SinkStatus>>,
 }
 
 /// Tells people what happens, until the agent stops.
@@ -88,8 +94,24 @@ impl Agent {
         }
         let news = broadcast::Sender::new(NEWS_KEPT);
         let identity = watch::Sender::new(NodeInfo { node: config.node_name.clone(), ..NodeInfo::default() });
+        let place = watch::Sender::new(Place { node: config.node_name.clone(), ..Place::default() });
+        let sinks = watch::Sender::new(notify::sinks(&config.notify));
         let config = Arc::new(config);
-        Ok(Self { config, client, imds, clock, metrics, readiness, status, cni, headroom, news, identity })
+        Ok(Self {
+            config,
+            client,
+            imds,
+            clock,
+            metrics,
+            readiness,
+            status,
+            cni,
+            headroom,
+            news,
+            identity,
+            place,
+            sinks,
+        })
     }
 
     /// The agent's own registry.
@@ -116,6 +138,11 @@ impl Agent {
     /// they told in the next account.
     pub fn news(&self) -> broadcast::Receiver<News> {
         self.news.subscribe()
+    }
+
+    /// Who outside of the cluster is told, and how that went last.
+    pub fn sinks(&self) -> watch::Receiver<Vec<SinkStatus>> {
+        self.sinks.subscribe()
     }
 
     /// Runs until `shutdown` resolves. The node's state is left as it is; it is recorded on the node.
@@ -168,6 +195,7 @@ impl Agent {
             }
             if let Input::Node(node) = &input {
                 node_uid.clone_from(&node.uid);
+                self.place.send_if_modified(|place| place.learn(Place::of(node)));
             }
             let now = self.clock.now();
             for effect in machine.handle(now, input) {
@@ -186,9 +214,25 @@ impl Agent {
     }
 
     /// Everybody who tells people. Each goes on until `closing` becomes true, and then finishes what it has to say.
-    #[allow(clippy::unused_self, reason = "nobody is told yet")]
-    fn tellers(&self, _closing: &watch::Sender<bool>) -> FuturesUnordered<Teller> {
-        FuturesUnordered::new()
+    fn tellers(&self, closing: &watch::Sender<bool>) -> FuturesUnordered<Teller> {
+        let mut tellers = FuturesUnordered::new();
+        if self.config.dry_run {
+            // A rehearsal wakes nobody up.
+            return tellers;
+        }
+        let sources = notify::Sources {
+            status: self.status.subscribe(),
+            place: self.place.subscribe(),
+            identity: self.identity.subscribe(),
+            clock: self.clock,
+            metrics: self.metrics.notify.clone(),
+            sinks: self.sinks.clone(),
+        };
+        match notify::tellers(&self.config.notify, &self.config.egress, &sources, || self.news(), closing) {
+            Ok(all) => tellers.extend(all),
+            Err(error) => tracing::error!(%error, "nobody outside of the cluster can be told"),
+        }
+        tellers
     }
 
     /// Everything that the platform announces, from one worker that never asks two questions at once.

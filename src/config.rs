@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::notify::settings::NotifyConfig;
 use crate::signal::Kind;
 
 /// What to do when an eviction is still refused at a pod's latest start.
@@ -166,6 +167,8 @@ pub struct Config {
     pub cni: CniConfig,
     /// Reaching the outside.
     pub egress: EgressConfig,
+    /// Who outside of the cluster is told.
+    pub notify: NotifyConfig,
     /// Decide and report, change nothing.
     pub dry_run: bool,
     /// Identity of the kernel's boot, as the kubelet reports it in the Node's status; absent where the machine does not
@@ -223,6 +226,7 @@ impl Config {
                 metrics: LocalAddress::Tcp("127.0.0.1:61678".into()),
             },
             egress: EgressConfig::default(),
+            notify: NotifyConfig::default(),
             dry_run: false,
             boot_id: None,
             booted_at: None,

@@ -105,6 +105,7 @@ mod tests {
             unschedulable: None,
             boot_id: None,
             allocatable_pods: Some(29),
+            provider_id: None,
         })
     }
 

@@ -3,6 +3,8 @@
 //! Pure: the command line and the environment come in as values. Every check is made here, so that nothing can turn out
 //! to be wrong when a notice arrives.
 
+mod notify;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -131,6 +133,7 @@ pub fn run_config(flags: &dyn Fn(&str) -> Option<String>, env: &Environment) -> 
             metrics: local_address(&sources, "cni-metrics-address")?,
         },
         egress: egress(env),
+        notify: notify::notify(&sources)?,
         dry_run: sources.choice("dry-run", &BOOLS)?,
         // Facts of the machine, not settings.
         boot_id: None,

@@ -22,4 +22,6 @@ pub struct NodeView {
     pub boot_id: Option<String>,
     /// `status.allocatable.pods`: how many pods the kubelet takes.
     pub allocatable_pods: Option<i64>,
+    /// `spec.providerID`, on EC2 `aws:///zone/instance-id`.
+    pub provider_id: Option<String>,
 }

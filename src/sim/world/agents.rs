@@ -100,6 +100,7 @@ impl Agents {
             readiness: agent.readiness(),
             status: status.clone(),
             headroom: agent.headroom(),
+            sinks: agent.sinks(),
             clock: self.clock,
             node_name: self.config.node_name.clone(),
             dry_run: self.config.dry_run,
