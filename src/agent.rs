@@ -39,6 +39,9 @@ use crate::metrics::otlp::OtlpMetrics;
 use crate::metrics::{Metrics, NodeInfo};
 use crate::monitor::ImdsMonitor;
 use crate::monitor::network::Round;
+use crate::notify;
+use crate::notify::SinkStatus;
+use crate::notify::place::Place;
 use crate::otlp::OtlpSignal;
 use crate::otlp::exporter::Exporter;
 use crate::otlp::traces::Traces;
@@ -63,6 +66,9 @@ pub struct Agent {
     identity: watch::Sender<NodeInfo>,
     /// None if no telemetry is pushed.
     otlp: Option<OtlpMetrics>,
+    /// What the own Node says of its place.
+    place: watch::Sender<Place>,
+    sinks: watch::Sender<Vec<SinkStatus>>,
 }
 
 /// Tells people what happens, until the agent stops.
@@ -98,8 +104,25 @@ impl Agent {
         }
         let news = broadcast::Sender::new(NEWS_KEPT);
         let identity = watch::Sender::new(NodeInfo { node: config.node_name.clone(), ..NodeInfo::default() });
+        let place = watch::Sender::new(Place { node: config.node_name.clone(), ..Place::default() });
+        let sinks = watch::Sender::new(notify::sinks(&config.notify));
         let config = Arc::new(config);
-        Ok(Self { config, client, imds, clock, metrics, readiness, status, cni, headroom, news, identity, otlp })
+        Ok(Self {
+            config,
+            client,
+            imds,
+            clock,
+            metrics,
+            readiness,
+            status,
+            cni,
+            headroom,
+            news,
+            identity,
+            otlp,
+            place,
+            sinks,
+        })
     }
 
     /// The agent's own registry.
@@ -133,6 +156,11 @@ impl Agent {
         let (config, counts) = (self.config.otlp.as_ref()?, self.otlp.clone()?);
         let exporter = Exporter::new(OtlpSignal::Traces, config, &self.config.egress, counts, self.clock)?;
         Some(Traces::new(exporter, config.resource.clone(), self.identity.subscribe()))
+    }
+
+    /// Who outside of the cluster is told, and how that went last.
+    pub fn sinks(&self) -> watch::Receiver<Vec<SinkStatus>> {
+        self.sinks.subscribe()
     }
 
     /// Runs until `shutdown` resolves. The node's state is left as it is; it is recorded on the node.
@@ -199,6 +227,7 @@ impl Agent {
                     info.node_uid.clone_from(&node_uid);
                     news
                 });
+                self.place.send_if_modified(|place| place.learn(Place::of(node)));
             }
             let now = self.clock.now();
             for effect in machine.handle(now, input) {
@@ -217,9 +246,25 @@ impl Agent {
     }
 
     /// Everybody who tells people. Each goes on until `closing` becomes true, and then finishes what it has to say.
-    #[allow(clippy::unused_self, reason = "nobody is told yet")]
-    fn tellers(&self, _closing: &watch::Sender<bool>) -> FuturesUnordered<Teller> {
-        FuturesUnordered::new()
+    fn tellers(&self, closing: &watch::Sender<bool>) -> FuturesUnordered<Teller> {
+        let mut tellers = FuturesUnordered::new();
+        if self.config.dry_run {
+            // A rehearsal wakes nobody up.
+            return tellers;
+        }
+        let sources = notify::Sources {
+            status: self.status.subscribe(),
+            place: self.place.subscribe(),
+            identity: self.identity.subscribe(),
+            clock: self.clock,
+            metrics: self.metrics.notify.clone(),
+            sinks: self.sinks.clone(),
+        };
+        match notify::tellers(&self.config.notify, &self.config.egress, &sources, || self.news(), closing) {
+            Ok(all) => tellers.extend(all),
+            Err(error) => tracing::error!(%error, "nobody outside of the cluster can be told"),
+        }
+        tellers
     }
 
     /// Everything that the platform announces, from one worker that never asks two questions at once.

@@ -13,5 +13,6 @@ pub mod pace;
 pub mod report;
 pub mod scenario;
 pub mod seen;
+pub mod sinks;
 pub mod timeline;
 pub mod world;

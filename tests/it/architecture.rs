@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use source::{Mention, mentions, test_modules};
 
 /// The modules that decide: functions of (state, input, time). `signal` declares what they decide about.
-const PURE: [&str; 21] = [
+const PURE: [&str; 29] = [
     "interruption",
     "drain",
     "signal",
@@ -31,6 +31,14 @@ const PURE: [&str; 21] = [
     "cni::subnet",
     "cni::taint",
     "cni::warm",
+    "notify::alertmanager",
+    "notify::delivery",
+    "notify::facts",
+    "notify::place",
+    "notify::plan",
+    "notify::slack",
+    "notify::turn",
+    "notify::webhook",
 ];
 
 /// The modules that may name the simulators: the command that shows them, and where the tree is declared.

@@ -103,6 +103,7 @@ impl Agents {
             readiness: agent.readiness(),
             status: status.clone(),
             headroom: headroom.clone(),
+            sinks: agent.sinks(),
             clock: self.clock,
             node_name: self.config.node_name.clone(),
             dry_run: self.config.dry_run,
