@@ -83,8 +83,11 @@ pub fn finish(report: &Report, output: Format) -> ExitCode {
 
 /// The report of one node, without its settings.
 pub async fn examine(config: &Config, kube: Result<kube::Client, ClientError>, clock: Clock) -> Report {
-    let (mut findings, (of_cluster, forecast, facts), addresses) =
-        tokio::join!(examine_instance(config, clock), examine_cluster(config, kube, clock), ask::addresses(&config.cni));
+    let (mut findings, (of_cluster, forecast, facts), addresses) = tokio::join!(
+        examine_instance(config, clock),
+        examine_cluster(config, kube, clock),
+        ask::addresses(&config.cni)
+    );
     findings.extend(of_cluster);
     findings.extend(match addresses {
         _ if !config.cni.enabled => addresses::skipped("--cni-headroom is off, so the agent does not ask ipamd"),

@@ -73,8 +73,11 @@ fn metrics(config: &CniConfig, answers: &Answers) -> Finding {
             let version = scrape.version.unwrap_or_else(|| "before v1.10".to_owned());
             Finding::new(IPAMD_METRICS, Status::Ok, format!("{at} answers; the CNI is {version}"))
         }
-        Err(problem) => Finding::new(IPAMD_METRICS, Status::Warning, format!("{at}: {problem}"))
-            .remedy(remedy(&problem, "DISABLE_METRICS", "--cni-metrics-address")),
+        Err(problem) => Finding::new(IPAMD_METRICS, Status::Warning, format!("{at}: {problem}")).remedy(remedy(
+            &problem,
+            "DISABLE_METRICS",
+            "--cni-metrics-address",
+        )),
     }
 }
 
@@ -179,7 +182,9 @@ mod tests {
         assert!(found[0].found.ends_with("interfaces: 2; its document is by network card, as from v1.20"), "{found:?}");
         assert!(found[1].found.ends_with("the CNI is v1.23.1"), "{found:?}");
         // The counters of the golden scrape tell of refusals, which hold until the next scrape.
-        assert!(found[2].found.starts_with("1 of 3 addresses free; room for 1 pods now, 1 after growth; limit: subnet-0"));
+        assert!(
+            found[2].found.starts_with("1 of 3 addresses free; room for 1 pods now, 1 after growth; limit: subnet-0")
+        );
         assert_eq!(found[2].details[0], "20 % of the addresses that the node holds are pods'");
         assert_eq!(found[3].status, Status::Ok);
     }
@@ -216,7 +221,10 @@ mod tests {
     async fn exhaustion_and_traps_are_warnings() {
         let full = std::str::from_utf8(include_bytes!("../../tests/golden/cni/enis-blanked.json")).unwrap();
         let full = full.to_owned();
-        let full = full.replace("\"IPAddresses\":{}", "\"IPAddresses\":{\"10.8.1.60\":{\"IPAMKey\":{\"networkName\":\"aws-cni\"}}}");
+        let full = full.replace(
+            "\"IPAddresses\":{}",
+            "\"IPAddresses\":{\"10.8.1.60\":{\"IPAMKey\":{\"networkName\":\"aws-cni\"}}}",
+        );
         let answers = Answers { interfaces: Ok(full.into_bytes().into()), ..golden() };
         let trap = [("MINIMUM_IP_TARGET".to_owned(), Some("9".to_owned()))].into();
         let node = NodeFacts { aws_node: Some(Arc::new(trap)), branch_capacity: Some(9), branches: 2, ..facts() };

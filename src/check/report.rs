@@ -41,7 +41,11 @@ pub fn ids() -> Vec<&'static str> {
     let signals = Kind::ALL.into_iter().map(Kind::as_str);
     let rights = RIGHTS.iter().map(|right| right.id);
     let first = [IMDS, IDENTITY].into_iter().chain(signals);
-    first.chain([CLOCK, API_SERVER, NODE, NODE_MARKS]).chain(rights).chain([BUDGETS, FORECAST, IPAMD_INTROSPECTION, IPAMD_METRICS, POD_ADDRESSES, CNI_SETTINGS]).collect()
+    first
+        .chain([CLOCK, API_SERVER, NODE, NODE_MARKS])
+        .chain(rights)
+        .chain([BUDGETS, FORECAST, IPAMD_INTROSPECTION, IPAMD_METRICS, POD_ADDRESSES, CNI_SETTINGS])
+        .collect()
 }
 
 /// Of pods with trouble, so many are named.

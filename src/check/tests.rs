@@ -11,9 +11,9 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::*;
+use crate::config::LocalAddress;
 use crate::interruption::fence::LOAD_BALANCER_LABEL;
 use crate::interruption::state::ANNOTATION;
-use crate::config::LocalAddress;
 use crate::sim::apiserver::ApiServer;
 use crate::sim::imds::{Fault, FaultKind, IdentitySpec, SimImds};
 use crate::sim::ipamd::{Endpoint, SimIpamd};
@@ -524,7 +524,10 @@ async fn the_headroom_of_addresses_is_told_where_the_vpc_cni_is() {
     assert!(found("ipamd-metrics").1.ends_with("the CNI is v1.23.1"), "{}", report.table());
     let truth = ipamd.truth();
     let (status, words) = found("pod-addresses");
-    assert!(status == Status::Ok && words.starts_with(&format!("{} of {} addresses", truth.free, truth.total)), "{words}");
+    assert!(
+        status == Status::Ok && words.starts_with(&format!("{} of {} addresses", truth.free, truth.total)),
+        "{words}"
+    );
     assert_eq!(found("cni-settings").0, Status::Warning, "{}", report.table());
     assert!(report.passed(), "none of it is needed");
     place.config.cni.enabled = false;

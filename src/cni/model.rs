@@ -23,7 +23,7 @@ use super::warm::{Advisor, WarmTargets};
 use crate::clock::Now;
 use crate::imds::documents::network::Network;
 
-/// What IMDS said is worth nothing after so long; a round over the largest instance takes half of it.
+/// What IMDS said is worth nothing after so long; the first round over the largest instance takes half of it.
 const STALE: Duration = Duration::from_mins(15);
 
 /// Why an endpoint gave nothing that could be used.
@@ -338,7 +338,9 @@ impl Model {
             Source::Metrics => Pool::estimate(self.scrape.as_ref()?)?,
             Source::Imds => Pool::attached(network?, settings, node.addressed_pods),
         };
-        network.into_iter().for_each(|network| pool.name_subnets(network));
+        if let Some(network) = network {
+            pool.name_subnets(network);
+        }
         pool.ipv6 |= settings.ipv6 == Some(true);
         Some(pool)
     }
