@@ -207,3 +207,35 @@ async fn the_wait_ends_ten_minutes_after_the_last_refusal() {
     let waited = (place.clock.now().instant - waits_from).as_secs();
     assert!((420..=610).contains(&waited), "{waited} s");
 }
+
+#[tokio::test(start_paused = true)]
+async fn interfaces_are_read_where_the_vpc_cni_is_and_nowhere_else() {
+    let asked =
+        |place: &Place| place.imds.requests().iter().filter(|request| request.path.contains("/network/")).count();
+    let mut place = Place::new().await;
+    let agent = Agent::new(place.config.clone(), place.server.client(), place.clock).unwrap();
+    let (headroom, metrics) = (agent.headroom(), agent.metrics());
+    let agent = place.tasks.spawn(agent.run(std::future::pending()));
+    minutes(3).await;
+    let found = headroom.borrow().clone().unwrap();
+    assert_eq!(found.subnets[SUBNET].usable(), Some(251), "{found:?}");
+    let text = metrics.text(None).1;
+    let series = format!("spotwarden_cni_subnet_usable_addresses{{subnet_id=\"{SUBNET}\",cidr=\"10.8.1.0/24\"}} 251");
+    assert!(text.contains(&series), "{text}");
+    let shown = text.lines().filter(|line| line.starts_with("spotwarden_cni_")).count();
+    assert!(shown <= 20, "{shown} series:\n{text}");
+    // Something with a deadline ends it.
+    place.imds.set_spot_action("terminate", place.clock.now().plus(Duration::from_secs(120)).wall);
+    sleep(Duration::from_secs(3)).await;
+    let before = asked(&place);
+    minutes(2).await;
+    assert_eq!((asked(&place), before > 10), (before, true));
+    agent.abort();
+
+    let mut place = Place::new().await;
+    let nobody = LocalAddress::Tcp("127.0.0.1:1".into());
+    (place.config.cni.introspection, place.config.cni.metrics) = (nobody.clone(), nobody);
+    place.start();
+    minutes(5).await;
+    assert_eq!(asked(&place), 0);
+}
