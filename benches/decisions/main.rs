@@ -7,7 +7,6 @@
 mod cni;
 mod full_node;
 mod machine;
-#[path = "../pool.rs"]
 mod pool;
 mod replay;
 mod series;

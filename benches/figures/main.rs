@@ -30,7 +30,7 @@ mod machine;
 mod memory;
 mod mixed;
 mod outage;
-#[path = "../pool.rs"]
+#[path = "../decisions/pool.rs"]
 mod pool;
 mod report;
 mod stand;
