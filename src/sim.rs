@@ -10,6 +10,7 @@ pub mod kubelet;
 pub mod objects;
 mod onlooker;
 pub mod pace;
+pub mod ramp;
 pub mod report;
 pub mod scenario;
 pub mod seen;

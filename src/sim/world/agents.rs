@@ -150,7 +150,7 @@ impl Agents {
             tokio::select! {
                 Ok(()) = life.status.changed() => {}
                 // Where there is no VPC CNI, each reading says so again.
-                Ok(_) = headroom_again(&mut life.headroom) => {}
+                Ok(()) = headroom_again(&mut life.headroom) => {}
                 // The process is gone; its end arrives by the other branch, once.
                 else => std::future::pending::<()>().await,
             }
