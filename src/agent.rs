@@ -12,7 +12,7 @@ use std::time::Duration;
 use backon::{ExponentialBuilder, Retryable};
 use futures::FutureExt;
 use futures::stream::{FuturesUnordered, Stream, StreamExt, select};
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::admin::readiness::Readiness;
@@ -21,11 +21,13 @@ use crate::cni;
 use crate::cni::alarm::Alarms;
 use crate::cni::model::Headroom;
 use crate::cni::node::{Follower, NodeFacts};
+use crate::cni::watch::Surroundings;
 use crate::config::{Config, Response};
 use crate::drain::eviction::EvictionAnswer;
 use crate::http::BuildError;
 use crate::imds;
 use crate::imds::documents::Identity;
+use crate::interruption::chronicle::{Chronicle, News};
 use crate::interruption::machine::Machine;
 use crate::interruption::record::Status;
 use crate::interruption::{Effect, Input, NodeEvent, PatchAnswer};
@@ -35,6 +37,7 @@ use crate::k8s::metered::metered;
 use crate::k8s::{events, watch as k8s_watch};
 use crate::metrics::{Metrics, NodeInfo};
 use crate::monitor::ImdsMonitor;
+use crate::monitor::network::Round;
 use crate::signal::{Kind, Observation, SignalSource};
 
 /// One POST of an Event.
@@ -52,7 +55,18 @@ pub struct Agent {
     /// None if it is not to be watched.
     cni: Option<cni::client::Client>,
     headroom: watch::Sender<Option<Arc<Headroom>>>,
+    news: broadcast::Sender<News>,
+    identity: watch::Sender<NodeInfo>,
 }
+
+/// Tells people what happens, until the agent stops.
+type Teller = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// How long the tellers may take to finish what they have to say once the agent stops. A pod has 5 s in all to exit.
+const FAREWELL: Duration = Duration::from_secs(3);
+
+/// Milestones that a listener may be behind before it misses some. Each brings the whole account, so it misses little.
+const NEWS_KEPT: usize = 16;
 
 /// What a request under way turns into: an answer for the machine, or nothing.
 type Call = Pin<Box<dyn Future<Output = Option<Input>> + Send>>;
@@ -74,7 +88,10 @@ impl Agent {
             // Nothing is asked of IMDS, so nothing is missing if it does not answer.
             readiness.imds_answered();
         }
-        Ok(Self { config: Arc::new(config), client, imds, clock, metrics, readiness, status, cni, headroom })
+        let news = broadcast::Sender::new(NEWS_KEPT);
+        let identity = watch::Sender::new(NodeInfo { node: config.node_name.clone(), ..NodeInfo::default() });
+        let config = Arc::new(config);
+        Ok(Self { config, client, imds, clock, metrics, readiness, status, cni, headroom, news, identity })
     }
 
     /// The agent's own registry.
@@ -97,13 +114,21 @@ impl Agent {
         self.headroom.subscribe()
     }
 
+    /// The turns of each interruption, with its account so far. Whoever reads too slowly misses milestones, and finds what
+    /// they told in the next account.
+    pub fn news(&self) -> broadcast::Receiver<News> {
+        self.news.subscribe()
+    }
+
     /// Runs until `shutdown` resolves. The node's state is left as it is; it is recorded on the node.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let mut shutdown = pin!(shutdown);
-        let mut signals = pin!(self.signals());
+        let (signals, network) = self.signals();
+        let mut signals = pin!(signals);
         let mut watches = pin!(self.watches());
         let mut calls: FuturesUnordered<Call> = FuturesUnordered::new();
         let mut machine = Machine::new(self.config.clone());
+        let mut chronicle = Chronicle::new(self.config.clone());
         let shell = Shell {
             api: Api::new(self.client.clone(), self.config.node_name.clone()),
             client: self.client.clone(),
@@ -114,18 +139,29 @@ impl Agent {
         let mut node_uid = String::new();
         let mut follower = Follower::default();
         let facts = watch::Sender::new(NodeFacts::default());
-        let mut addresses = pin!(self.addresses(facts.subscribe()));
+        let mut addresses = pin!(self.addresses(facts.subscribe(), network));
+        let closing = watch::Sender::new(false);
+        let mut tellers = self.tellers(&closing);
         let (mut headroom, mut alarms) = (self.headroom.subscribe(), Alarms::default());
+        let mut refused = None;
+        let mut taint = pin!(self.taint(facts.subscribe()));
         loop {
             let due = machine.next_timeout(self.clock.now().instant);
             let input = tokio::select! {
                 () = &mut shutdown => break,
                 () = &mut addresses => continue,
+                () = &mut taint => continue,
+                Some(()) = tellers.next() => continue,
                 Ok(()) = headroom.changed() => {
                     let found = headroom.borrow_and_update().clone();
+                    let lately = found.as_ref().and_then(|found| found.refused.clone());
                     let events = found.map(|found| alarms.step(self.clock.now(), &found)).unwrap_or_default();
                     calls.extend(events.into_iter().filter_map(|event| shell.start(Effect::Publish(event), &node_uid)));
-                    continue;
+                    if refused == lately {
+                        continue;
+                    }
+                    refused.clone_from(&lately);
+                    Input::Addresses(lately)
                 }
                 Some(answer) = calls.next() => match answer {
                     Some(input) => input,
@@ -144,39 +180,68 @@ impl Agent {
             if let Input::Node(node) = &input {
                 node_uid.clone_from(&node.uid);
             }
-            for effect in machine.handle(self.clock.now(), input) {
+            let now = self.clock.now();
+            for effect in machine.handle(now, input) {
+                if let Some(news) = chronicle.note(now, &effect) {
+                    // Nobody may be listening.
+                    let _ = self.news.send(news);
+                }
                 calls.extend(shell.start(effect, &node_uid));
             }
             self.status.send_replace(machine.status(self.clock.now().instant));
         }
         self.readiness.stopping();
+        closing.send_replace(true);
+        // Whoever is not done by then has nobody to listen.
+        let _ = timeout(FAREWELL, tellers.for_each(|()| std::future::ready(()))).await;
+    }
+
+    /// Everybody who tells people. Each goes on until `closing` becomes true, and then finishes what it has to say.
+    #[allow(clippy::unused_self, reason = "nobody is told yet")]
+    fn tellers(&self, _closing: &watch::Sender<bool>) -> FuturesUnordered<Teller> {
+        FuturesUnordered::new()
     }
 
     /// Everything that the platform announces, from one worker that never asks two questions at once.
-    fn signals(&self) -> impl Stream<Item = Observation> + Send + use<> {
+    /// It also reads the network interfaces where the VPC CNI is.
+    fn signals(&self) -> (impl Stream<Item = Observation> + Send + use<>, watch::Receiver<Option<Round>>) {
         let (config, metrics) = (&self.config, self.metrics.imds.clone());
         if polled(config).next().is_none() {
-            return futures::stream::pending().left_stream();
+            return (futures::stream::pending().left_stream(), watch::channel(None).1);
         }
         let monitor =
             ImdsMonitor::new(self.imds.clone(), &config.imds, polled(config), self.clock, metrics, config.booted_at);
+        let network = monitor.network();
         let worker = Worker {
             monitor,
+            headroom: self.headroom.subscribe(),
             imds: self.imds.clone(),
             metrics: self.metrics.clone(),
-            node_name: self.config.node_name.clone(),
+            identity: self.identity.clone(),
             identity_due: Some(self.clock.now().instant),
             announced: None,
         };
         let next = |mut worker: Worker| async move { Some((worker.next().await, worker)) };
-        futures::stream::unfold(worker, next).right_stream()
+        (futures::stream::unfold(worker, next).right_stream(), network)
     }
 
     /// Watches the pods' addresses, for ever; the headroom is all that comes of it.
-    fn addresses(&self, node: watch::Receiver<NodeFacts>) -> impl Future<Output = ()> + Send + use<> {
+    fn addresses(
+        &self,
+        node: watch::Receiver<NodeFacts>,
+        network: watch::Receiver<Option<Round>>,
+    ) -> impl Future<Output = ()> + Send + use<> {
         let Some(client) = self.cni.clone() else { return std::future::pending().left_future() };
         let (headroom, metrics) = (self.headroom.clone(), self.metrics.cni.clone());
-        cni::watch::follow(client, self.clock, node, headroom, metrics).right_future()
+        cni::watch::follow(client, self.clock, Surroundings { node, network }, headroom, metrics).right_future()
+    }
+
+    /// Keeps the taint of exhausted addresses as it should be, for ever; takes away one that is left from another setting.
+    fn taint(&self, node: watch::Receiver<NodeFacts>) -> impl Future<Output = ()> + Send + use<> {
+        let api = Api::new(self.client.clone(), self.config.node_name.clone());
+        let api = (!self.config.dry_run).then_some(api);
+        let view = cni::keeper::View { node, headroom: self.headroom.subscribe(), status: self.status.subscribe() };
+        cni::keeper::keep(api, self.clock, self.config.cni.taint_on_exhaustion, view)
     }
 
     /// The own Node and its pods.
@@ -214,9 +279,11 @@ const IDENTITY_PAUSE: Duration = Duration::from_secs(30);
 /// Reads IMDS: signals above all, and the instance's identity once when there is nothing more urgent.
 struct Worker {
     monitor: ImdsMonitor,
+    /// Some where the VPC CNI is.
+    headroom: watch::Receiver<Option<Arc<Headroom>>>,
     imds: imds::Client,
     metrics: Arc<Metrics>,
-    node_name: String,
+    identity: watch::Sender<NodeInfo>,
     /// None once it is known.
     identity_due: Option<Instant>,
     /// What the last poll of each kind found in force; `None` before the first poll.
@@ -230,6 +297,10 @@ impl Worker {
         if quiet && self.identity_due.is_some_and(|due| Instant::now() >= due) {
             self.identify().await;
         }
+        // While the node is to go, its addresses are nobody's concern.
+        let stays = |kind: &Kind| matches!(kind, Kind::RebalanceRecommendation | Kind::ScheduledEvent);
+        let stays = self.announced.as_ref().is_some_and(|announced| announced.iter().all(stays));
+        self.monitor.read_network(stays && self.headroom.borrow().is_some());
         let observation = self.monitor.next().await;
         let announced = self.announced.get_or_insert_default();
         announced.retain(|kind| *kind != observation.kind);
@@ -243,7 +314,9 @@ impl Worker {
         let reason = match timeout(IDENTITY_PATIENCE, self.imds.identity()).await {
             Ok(Ok(identity)) => {
                 self.identity_due = None;
-                self.metrics.set_node_info(node_info(&self.node_name, identity));
+                let info = node_info(&self.identity.borrow().node, identity);
+                self.metrics.set_node_info(info.clone());
+                self.identity.send_replace(info);
                 return;
             }
             Ok(Err(error)) => error.to_string(),
@@ -385,7 +458,7 @@ mod tests {
             std::future::pending::<Result<http::Response<Body>, Infallible>>()
         });
         let agent = Agent::new(config, kube::Client::new(silent, "default"), clock).unwrap();
-        let mut signals = pin!(agent.signals());
+        let mut signals = pin!(agent.signals().0);
         let mut last = Instant::now();
         let mut gaps = Vec::new();
         for _ in 0..40 {
@@ -433,15 +506,16 @@ mod tests {
         // It takes connections, in the kernel's queue, and reads none of them.
         let ipamd = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = LocalAddress::Tcp(ipamd.local_addr().unwrap().to_string());
-        config.cni = CniConfig { enabled, introspection: address.clone(), metrics: address };
+        let (introspection, metrics) = (address.clone(), address);
+        config.cni = CniConfig { enabled, introspection, metrics, taint_on_exhaustion: false };
         let silent = tower::service_fn(|_: http::Request<Body>| {
             std::future::pending::<Result<http::Response<Body>, Infallible>>()
         });
         let agent = Agent::new(config, kube::Client::new(silent, "default"), clock).unwrap();
         let (mut status, metrics) = (agent.status(), agent.metrics());
         tasks.spawn(agent.run(std::future::pending()));
-        // The second reading begins after 15 s to 16.5 s and is given up after 3 s.
-        tokio::time::sleep(Duration::from_secs(17)).await;
+        // The second reading begins after 20 s to 22 s and is given up after 3 s.
+        tokio::time::sleep(Duration::from_millis(22_500)).await;
         let now = clock.now();
         sim.set_spot_action("terminate", now.plus(Duration::from_secs(120)).wall);
         status.wait_for(|status| !status.pending.is_empty()).await.unwrap();

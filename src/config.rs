@@ -112,6 +112,21 @@ pub struct CniConfig {
     pub introspection: LocalAddress,
     /// Metrics of ipamd.
     pub metrics: LocalAddress,
+    /// Whether a node that has no address left for pods gets a taint.
+    pub taint_on_exhaustion: bool,
+}
+
+/// How the outside is reached: collectors, Alertmanager, webhooks. IMDS, ipamd and the API server never see a proxy.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EgressConfig {
+    /// `HTTPS_PROXY`, for https addresses.
+    pub https_proxy: Option<String>,
+    /// `HTTP_PROXY`, for http addresses.
+    pub http_proxy: Option<String>,
+    /// `NO_PROXY`: hosts, domains and networks that are asked directly.
+    pub no_proxy: Option<String>,
+    /// `SSL_CERT_FILE`: certificates in PEM form to trust beside the public ones.
+    pub ca_file: Option<PathBuf>,
 }
 
 /// Everything an agent needs to know. A plain value: nothing below it reads the environment.
@@ -151,6 +166,8 @@ pub struct Config {
     pub safety_margin: Duration,
     /// Watching the pods' addresses.
     pub cni: CniConfig,
+    /// Reaching the outside.
+    pub egress: EgressConfig,
     /// Decide and report, change nothing.
     pub dry_run: bool,
     /// Identity of the kernel's boot, as the kubelet reports it in the Node's status; absent where the machine does not
@@ -206,7 +223,9 @@ impl Config {
                 enabled: true,
                 introspection: LocalAddress::Tcp("127.0.0.1:61679".into()),
                 metrics: LocalAddress::Tcp("127.0.0.1:61678".into()),
+                taint_on_exhaustion: false,
             },
+            egress: EgressConfig::default(),
             dry_run: false,
             boot_id: None,
             booted_at: None,

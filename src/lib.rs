@@ -13,6 +13,7 @@
 // What every part shares.
 pub mod clock;
 pub mod config;
+pub mod tls;
 
 // Signals in.
 pub mod signal;
@@ -34,6 +35,7 @@ pub mod k8s;
 
 // What an operator sees.
 pub mod admin;
+pub mod egress;
 pub mod log;
 pub mod metrics;
 

@@ -11,7 +11,8 @@ use jiff::SignedDuration;
 
 use super::settings::{Environment, SETTINGS, UnknownVariable, refuse_unknown};
 use super::{
-    CniConfig, Config, ImdsConfig, LocalAddress, MarkConfig, MarkStyle, OnBlockedEviction, PriorityShare, Response,
+    CniConfig, Config, EgressConfig, ImdsConfig, LocalAddress, MarkConfig, MarkStyle, OnBlockedEviction, PriorityShare,
+    Response,
 };
 use crate::log::{LogConfig, LogFilter, LogFormat};
 
@@ -128,7 +129,9 @@ pub fn run_config(flags: &dyn Fn(&str) -> Option<String>, env: &Environment) -> 
             enabled: sources.choice("cni-headroom", &AUTO)?,
             introspection: local_address(&sources, "cni-introspection-address")?,
             metrics: local_address(&sources, "cni-metrics-address")?,
+            taint_on_exhaustion: taint_on_exhaustion(&sources)?,
         },
+        egress: egress(env),
         dry_run: sources.choice("dry-run", &BOOLS)?,
         // Facts of the machine, not settings.
         boot_id: None,
@@ -137,6 +140,19 @@ pub fn run_config(flags: &dyn Fn(&str) -> Option<String>, env: &Environment) -> 
     };
     let log = LogConfig { format: sources.choice("log-format", &FORMATS)?, filter: log_filter(&sources)? };
     Ok(RunConfig { agent, log })
+}
+
+/// The taint follows from the headroom, which has to be watched for it.
+fn taint_on_exhaustion(sources: &Sources<'_>) -> Result<bool, ConfigError> {
+    let wanted = sources.choice("pod-ip-exhaustion-taint", &BOOLS)?;
+    let watched: bool = sources.choice("cni-headroom", &AUTO)?;
+    if let Some(given) = sources.get("pod-ip-exhaustion-taint").filter(|_| wanted && !watched) {
+        return Err(given.refuse(
+            "needs the headroom of pod addresses, and --cni-headroom is off",
+            "set --cni-headroom to auto, or this to false",
+        ));
+    }
+    Ok(wanted)
 }
 
 /// A setting as it applies, and where its value came from.
@@ -405,6 +421,17 @@ fn log_filter(sources: &Sources<'_>) -> Result<LogFilter, ConfigError> {
 }
 
 /// The metadata service's base URL without a trailing slash, from the variables that AWS' own tools read.
+/// The names that the ecosystem has, in both spellings; of two that are set the lower case one wins, as in curl.
+fn egress(env: &Environment) -> EgressConfig {
+    let either = |name: &str| env.get(&name.to_ascii_lowercase()).or_else(|| env.get(name)).map(str::to_owned);
+    EgressConfig {
+        https_proxy: either("HTTPS_PROXY"),
+        http_proxy: either("HTTP_PROXY"),
+        no_proxy: either("NO_PROXY"),
+        ca_file: env.get("SSL_CERT_FILE").map(PathBuf::from),
+    }
+}
+
 fn imds_endpoint(env: &Environment) -> Result<String, ConfigError> {
     let variable = |name: &str| env.get(name).map(|value| Given { name: name.into(), value: value.into() });
     if let Some(given) = variable("AWS_EC2_METADATA_DISABLED")

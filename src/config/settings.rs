@@ -21,7 +21,7 @@ pub struct Setting {
 }
 
 /// Every setting of `run`. Names that the ecosystem already has are used as they are.
-pub const SETTINGS: [Setting; 28] = [
+pub const SETTINGS: [Setting; 29] = [
     Setting {
         flag: "node-name",
         env: "NODE_NAME",
@@ -189,6 +189,13 @@ pub const SETTINGS: [Setting; 28] = [
         value_name: "ADDRESS",
         default: Some("127.0.0.1:61678"),
         help: "Where ipamd serves its metrics: host:port or unix:/path",
+    },
+    Setting {
+        flag: "pod-ip-exhaustion-taint",
+        env: "SPOTWARDEN_POD_IP_EXHAUSTION_TAINT",
+        value_name: "BOOL",
+        default: Some("false"),
+        help: "Taint the node (spotwarden/pod-ips-exhausted:NoSchedule) while no pod can get an address here, now or later",
     },
     Setting {
         flag: "dry-run",

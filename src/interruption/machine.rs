@@ -23,12 +23,13 @@ use super::record::{Pending, Record, Status};
 use super::state::{Episode, State};
 use super::{Effect, Input, NodeEvent, PatchAnswer, fence, marks, notes};
 use crate::clock::Now;
+use crate::cni::subnet::Refused;
 use crate::config::{Config, Response};
 use crate::drain::forecast::{self, Forecast};
 use crate::drain::pod::{PodRef, PodView};
 use crate::drain::{Drain, Policy};
 use crate::k8s::node::NodeView;
-use crate::signal::{Action, Deadline, Kind, Observation};
+use crate::signal::{Action, Deadline, Kind, Observation, Signal};
 
 /// How long a restarted agent waits for the platform before it drains by the annotation's deadline, which it can place by
 /// the guest's clock only.
@@ -62,6 +63,10 @@ pub struct Machine {
     drain: Option<Drain>,
     /// What the drain's Events are named after.
     drain_key: String,
+    /// Subnets that refused addresses lately.
+    refused: Option<Refused>,
+    /// Since when a drain waits on their account.
+    postponed: Option<Instant>,
     /// The deadline that the drain was given last.
     drain_deadline: Option<Deadline>,
     /// A resumed drain begins when the platform was heard, or at this time.
@@ -95,6 +100,8 @@ impl Machine {
             wait_told: false,
             drain: None,
             drain_key: String::new(),
+            refused: None,
+            postponed: None,
             drain_deadline: None,
             platform_awaited: None,
             preflight: None,
@@ -128,6 +135,7 @@ impl Machine {
             Input::Probed(id, answer) => {
                 self.preflight.iter_mut().for_each(|preflight| preflight.answered(&id, &answer));
             }
+            Input::Addresses(refused) => self.refused = refused,
             Input::Timeout => {}
         }
         self.advance(now, &mut effects);
@@ -142,7 +150,8 @@ impl Machine {
         let change = self.announcements.next_change(&self.config, now);
         let retry = self.fencing.retry_at().filter(|_| self.may_mark());
         let forecast = self.forecast_due.filter(|_| self.pods.is_some());
-        [self.early.due(), retry, self.platform_awaited, drain, change, forecast].into_iter().flatten().min()
+        let addresses = self.refused.as_ref().filter(|_| self.postponed.is_some()).map(|refused| refused.until);
+        [self.early.due(), addresses, retry, self.platform_awaited, drain, change, forecast].into_iter().flatten().min()
     }
 
     /// A copy of the state for people and gauges.
@@ -160,6 +169,7 @@ impl Machine {
             forecast: self.forecast.clone(),
             node_seen: self.node.is_some(),
             pods: self.drain.as_ref().map(Drain::pods).unwrap_or_default(),
+            postponed: self.refused.as_ref().filter(|_| self.postponed.is_some()).cloned(),
             drained: finish.is_some(),
             slack_seconds: finish.and_then(|finish| finish.slack_seconds),
         }
@@ -193,7 +203,7 @@ impl Machine {
             match change {
                 Change::New(id) => self.begin(&id, effects),
                 Change::Moved(id) => self.moved(&id, effects),
-                Change::Over(kind) => self.over(kind, "the platform lists it no longer", &last, effects),
+                Change::Over(signal) => self.over(signal, "the platform lists it no longer", &last, effects),
             }
         }
     }
@@ -204,12 +214,7 @@ impl Machine {
             return;
         }
         let Some(one) = self.announcements.get(id) else { return };
-        effects.push(Effect::Record(Record::NoticeSeen {
-            kind: one.signal.kind,
-            action: one.signal.action,
-            deadline: one.signal.deadline,
-            detail: one.signal.detail.clone(),
-        }));
+        effects.push(Effect::Record(Record::NoticeSeen { signal: one.signal.clone(), first_seen: one.first_seen }));
         effects.push(Effect::Publish(notes::announce(one)));
         // Its budgets are asked about while there is time to act on the answer.
         self.preflight = None;
@@ -220,23 +225,24 @@ impl Machine {
         let record = self.node.as_ref().and_then(|node| self.fencing.foreign_record(node));
         let Some(state) = record.filter(|state| state.boot_id == self.boot_id) else { return false };
         let Some(entry) = state.announcements.iter().find(|entry| entry.id == id) else { return false };
-        let deadline = self.announcements.adopt(entry);
+        self.announcements.adopt(entry);
         self.episode = self.episode.take().or(state.episode);
-        effects.push(Effect::Record(Record::Resumed { kind: entry.kind, deadline }));
+        let adopted = self.announcements.get(id).map(resumed);
+        effects.extend(adopted);
         true
     }
 
     fn moved(&mut self, id: &str, effects: &mut Vec<Effect>) {
         let Some(one) = self.announcements.get(id) else { return };
         let Some(deadline) = one.signal.deadline else { return };
-        effects.push(Effect::Record(Record::Rescheduled { kind: one.signal.kind, deadline }));
+        effects.push(Effect::Record(Record::Rescheduled { kind: one.signal.kind, id: id.to_owned(), deadline }));
         let NodeEvent { key, reason, note, warning } = notes::announce(one);
         let key = format!("{key}/{}", deadline.wall);
         effects.push(Effect::Publish(NodeEvent { key, reason, note: format!("rescheduled: {note}"), warning }));
     }
 
-    fn over(&mut self, kind: Kind, because: &'static str, last: &str, effects: &mut Vec<Effect>) {
-        effects.push(Effect::Record(Record::Over { kind, because }));
+    fn over(&mut self, signal: Signal, because: &'static str, last: &str, effects: &mut Vec<Effect>) {
+        effects.push(Effect::Record(Record::Over { kind: signal.kind, id: signal.id, because }));
         self.epilogue = Some(last.to_owned());
     }
 
@@ -275,8 +281,7 @@ impl Machine {
         }
         self.episode = state.episode.or(self.episode.take());
         for one in self.announcements.resume(state.announcements, now, &self.config) {
-            let (kind, deadline) = (one.signal.kind, one.signal.deadline);
-            effects.push(Effect::Record(Record::Resumed { kind, deadline }));
+            effects.push(resumed(&one));
             if one.retold {
                 effects.push(Effect::Publish(notes::announce(&one)));
             }
@@ -315,15 +320,15 @@ impl Machine {
         }
         self.platform_awaited.take_if(|until| now.instant >= *until);
         let last = self.base_key(now.instant);
-        for kind in self.announcements.expire(now.instant) {
-            self.over(kind, "it expired without an interruption", &last, effects);
+        for signal in self.announcements.expire(now.instant) {
+            self.over(signal, "it expired without an interruption", &last, effects);
         }
         let draining = self.announcements.is_draining(&self.config, now.instant);
         if !draining {
             self.call_off(now, effects);
         }
         self.advance_marks(now, effects);
-        if draining {
+        if draining && !self.postpones(now, effects) {
             self.drain_by(self.announcements.drain_deadline(&self.config, now.instant), now, effects);
         }
         self.advance_drain(now, effects);
@@ -434,6 +439,22 @@ impl Machine {
         }
     }
 
+    /// Whether the drain has to wait: one that nobody needs by a certain time, while a subnet of the node has no addresses
+    /// for the nodes that would have to take its pods. One that has begun goes on.
+    fn postpones(&mut self, now: Now, effects: &mut Vec<Effect>) -> bool {
+        self.refused.take_if(|refused| now.instant >= refused.until);
+        let begun = self.drain.as_ref().is_some_and(|drain| !drain.is_cancelled());
+        let can_wait = !begun && self.announcements.drain_can_wait(&self.config, now.instant);
+        let Some(refused) = self.refused.clone().filter(|_| can_wait) else { return false };
+        if self.postponed.is_none() {
+            self.postponed = Some(now.instant);
+            let note = notes::postponed(&refused.subnets);
+            effects.push(Effect::Publish(self.event(now.instant, "PodIPsLow", note, true)));
+            effects.push(Effect::Record(Record::DrainPostponed { subnets: refused.subnets }));
+        }
+        true
+    }
+
     fn drain_by(&mut self, deadline: Option<Deadline>, now: Now, effects: &mut Vec<Effect>) {
         if let Some(drain) = self.drain.as_mut().filter(|drain| !drain.is_cancelled()) {
             if deadline != self.drain_deadline {
@@ -452,13 +473,15 @@ impl Machine {
         self.drain_key = self.base_key(now.instant);
         self.ends_told.clear();
         effects.push(Effect::Record(Record::DrainStarted { pods: to_go, skipped }));
-        let note = format!("{to_go} pods to evict, {skipped} left alone");
+        let waited = self.postponed.take().map(|since| now.instant - since);
+        let note = notes::drain_started(to_go, skipped, waited);
         effects.push(Effect::Publish(self.event(now.instant, "DrainStarted", note, false)));
     }
 
     /// The pods may stay. Those that were told to stop go on to do so.
     fn call_off(&mut self, now: Now, effects: &mut Vec<Effect>) {
         let running = |drain: &&mut Drain| drain.finish().is_none() && !drain.is_cancelled();
+        self.postponed = None;
         if let Some(drain) = self.drain.as_mut().filter(running) {
             drain.cancel(now);
             self.episode.iter_mut().for_each(|episode| episode.turns += 1);
@@ -543,4 +566,8 @@ impl Machine {
             effects.extend(std::mem::take(&mut self.unpublished).into_iter().map(named).map(Effect::Publish));
         }
     }
+}
+
+fn resumed(one: &Announcement) -> Effect {
+    Effect::Record(Record::Resumed { signal: one.signal.clone(), first_seen: one.first_seen })
 }

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::cni::subnet::Refused;
 use crate::config::Response;
 use crate::drain::forecast::Forecast;
 use crate::drain::outcome::Outcome;
 use crate::drain::pod::PodRef;
-use crate::signal::{Action, Deadline, Kind};
+use crate::signal::{Action, Deadline, Kind, Signal};
 
 /// One thing worth counting and logging. Each is emitted once.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,18 +18,16 @@ pub enum Record {
     /// A notice that nobody saw before, restarts of the agent included.
     NoticeSeen {
         /// What is announced.
-        kind: Kind,
-        /// What happens to the instance.
-        action: Action,
-        /// When, if known.
-        deadline: Option<Deadline>,
-        /// The signal's own words, if it has any.
-        detail: Option<String>,
+        signal: Signal,
+        /// When it was first seen.
+        first_seen: Timestamp,
     },
     /// The platform moved the time of something that was announced before.
     Rescheduled {
         /// What is announced.
         kind: Kind,
+        /// Identity of the announcement.
+        id: String,
         /// The new time.
         deadline: Deadline,
     },
@@ -36,6 +35,8 @@ pub enum Record {
     Over {
         /// What was announced.
         kind: Kind,
+        /// Identity of the announcement.
+        id: String,
         /// How it is known.
         because: &'static str,
     },
@@ -56,9 +57,9 @@ pub enum Record {
     /// An interruption is taken up again from the node's annotation after a restart.
     Resumed {
         /// What is announced.
-        kind: Kind,
-        /// When, if known.
-        deadline: Option<Deadline>,
+        signal: Signal,
+        /// When it was first seen, by an agent before this one.
+        first_seen: Timestamp,
     },
     /// The state annotation cannot be used; it will be replaced by the next one that is written.
     StateUnreadable {
@@ -76,6 +77,11 @@ pub enum Record {
     FenceFailed {
         /// Why.
         reason: String,
+    },
+    /// A drain that can wait does, because new nodes would get no addresses for its pods.
+    DrainPostponed {
+        /// The subnets that refused, joined by `or`; empty if none is known.
+        subnets: String,
     },
     /// The drain begins.
     DrainStarted {
@@ -145,6 +151,8 @@ pub struct Status {
     pub node_seen: bool,
     /// Pods of the drain, if one is or was under way.
     pub pods: Vec<PodStatus>,
+    /// A drain waits because of these.
+    pub postponed: Option<Refused>,
     /// The drain is over.
     pub drained: bool,
     /// Seconds of slack when the drain was over.

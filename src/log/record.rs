@@ -15,20 +15,21 @@ use crate::signal::{Deadline, Kind};
 /// Writes the line.
 pub fn log(record: &Record) {
     match record {
-        Record::NoticeSeen { kind, action, deadline, detail } => {
+        Record::NoticeSeen { signal, .. } => {
             warn!(
-                kind = kind.as_str(),
-                action = action.as_str(),
-                deadline = wall(*deadline),
-                detail,
+                kind = signal.kind.as_str(),
+                action = signal.action.as_str(),
+                deadline = wall(signal.deadline),
+                detail = signal.detail,
                 "interruption notice seen"
             );
         }
-        Record::Resumed { kind, deadline } => resumed(*kind, *deadline),
+        Record::Resumed { signal, .. } => resumed(signal.kind, signal.deadline),
         Record::StateUnreadable { reason } => warn!(reason, "state annotation unreadable"),
         Record::Fenced { after, refused } => fenced(*after, refused),
         Record::FenceFailed { reason } => warn!(reason, "node not fenced yet"),
         Record::DrainStarted { pods, skipped } => info!(pods, skipped, "drain started"),
+        Record::DrainPostponed { subnets } => warn!(subnets, "drain postponed: a subnet refused addresses lately"),
         Record::EvictionBlocked { pod, message } => {
             warn!(namespace = pod.namespace, pod = pod.name, reason = message, "eviction blocked");
         }
@@ -37,10 +38,10 @@ pub fn log(record: &Record) {
         Record::DrainFinished { took, slack_seconds, outcomes } => {
             drain_finished(took.as_secs_f64(), *slack_seconds, outcomes);
         }
-        Record::Rescheduled { kind, deadline } => {
+        Record::Rescheduled { kind, deadline, .. } => {
             warn!(kind = kind.as_str(), deadline = %deadline.wall, "interruption rescheduled");
         }
-        Record::Over { kind, because } => info!(kind = kind.as_str(), because, "interruption over"),
+        Record::Over { kind, because, .. } => info!(kind = kind.as_str(), because, "interruption over"),
         Record::Restored => info!("node restored"),
         Record::RestoreFailed { reason } => warn!(reason, "node not restored yet"),
         Record::Preflight { asked, blocked } => preflight(*asked, blocked),

@@ -82,8 +82,8 @@ impl InterruptionMetrics {
     /// Counts what concerns notices and the fence.
     pub fn record(&self, record: &Record) {
         match record {
-            Record::NoticeSeen { kind, .. } => {
-                self.notices.get_or_create(&KindLabel { kind: kind.as_str() }).inc();
+            Record::NoticeSeen { signal, .. } => {
+                self.notices.get_or_create(&KindLabel { kind: signal.kind.as_str() }).inc();
             }
             Record::Fenced { after, refused } => {
                 self.notice_to_fence.observe(after.as_secs_f64());
@@ -108,6 +108,7 @@ impl InterruptionMetrics {
             | Record::StopAccepted { .. }
             | Record::PodEnded { .. }
             | Record::DrainFinished { .. }
+            | Record::DrainPostponed { .. }
             | Record::NotDrained { .. } => {}
         }
     }

@@ -3,6 +3,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::*;
@@ -13,7 +14,7 @@ use crate::drain::pod::PodRef;
 use crate::imds::documents::Oddity;
 use crate::imds::{Endpoint, Failure, Outcome as Read};
 use crate::interruption::record::{Pending, PodStatus};
-use crate::signal::{Action, Deadline, Kind};
+use crate::signal::{Action, Deadline, Kind, Signal};
 
 /// One agent's metrics, with the sender that stands for its state.
 fn metrics() -> (watch::Sender<Status>, Metrics) {
@@ -69,6 +70,7 @@ fn drained() -> Status {
             granted: None,
             blocked: None,
         }],
+        postponed: None,
         drained: true,
         slack_seconds: Some(-1.5),
     }
@@ -122,7 +124,7 @@ fn fullest() -> Metrics {
     metrics.record(&FENCED);
     metrics.record(&DRAINED);
     for kind in Kind::ALL {
-        metrics.record(&Record::NoticeSeen { kind, action: Action::Terminate, deadline: None, detail: None });
+        metrics.record(&seen(kind));
     }
     for outcome in Outcome::ALL {
         metrics.record(&Record::PodEnded { pod: pod("a"), outcome, wanted: Duration::ZERO, granted: None });
@@ -277,13 +279,20 @@ fn the_forecast_is_shown_for_every_verdict_with_the_least_slack() {
     assert_eq!(value(&metrics, "spotwarden_drain_forecast_slack_seconds"), None, "nobody is there to be late");
 }
 
+fn seen(kind: Kind) -> Record {
+    Record::NoticeSeen { signal: Signal::new(kind, "i", Action::Terminate), first_seen: Timestamp::UNIX_EPOCH }
+}
+
 #[test]
 fn records_move_the_counters_that_they_are_about() {
     let (_status, metrics) = metrics();
     let ended = |name, outcome| Record::PodEnded { pod: pod(name), outcome, wanted: Duration::ZERO, granted: None };
     let records = [
-        Record::NoticeSeen { kind: Kind::SpotInterruption, action: Action::Terminate, deadline: None, detail: None },
-        Record::Resumed { kind: Kind::SpotInterruption, deadline: None },
+        seen(Kind::SpotInterruption),
+        Record::Resumed {
+            signal: Signal::new(Kind::SpotInterruption, "i", Action::Terminate),
+            first_seen: Timestamp::UNIX_EPOCH,
+        },
         Record::StateUnreadable { reason: "not JSON".into() },
         Record::Preflight { asked: 3, blocked: vec![(pod("a"), "budget".into()), (pod("b"), "budget".into())] },
         Record::Preflight { asked: 3, blocked: vec![(pod("b"), "budget".into())] },

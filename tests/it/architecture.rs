@@ -9,14 +9,16 @@ use std::path::{Path, PathBuf};
 use source::{Mention, mentions, test_modules};
 
 /// The modules that decide: functions of (state, input, time). `signal` declares what they decide about.
-const PURE: [&str; 17] = [
+const PURE: [&str; 21] = [
     "interruption",
     "drain",
     "signal",
     "cni::advice",
     "cni::alarm",
     "cni::counters",
+    "cni::departure",
     "cni::document",
+    "cni::drift",
     "cni::exposition",
     "cni::forecast",
     "cni::growth",
@@ -27,6 +29,8 @@ const PURE: [&str; 17] = [
     "cni::settings",
     "cni::source",
     "cni::subnet",
+    "cni::taint",
+    "cni::warm",
 ];
 
 /// The modules that may name the simulators: the command that shows them, and where the tree is declared.
@@ -37,7 +41,7 @@ const PURE_MAY_USE: [&str; 6] =
     ["crate::clock::Now", "crate::config", "crate::drain", "crate::interruption", "crate::k8s::node", "crate::signal"];
 
 /// Crates that pure modules may use. Everything else reaches a socket, a task or the outside in some way.
-const PURE_CRATES: [&str; 8] = ["alloc", "backon", "core", "jiff", "serde", "serde_json", "std", "thiserror"];
+const PURE_CRATES: [&str; 9] = ["alloc", "backon", "core", "jiff", "ring", "serde", "serde_json", "std", "thiserror"];
 
 /// Parts of the standard library that are not plain computation.
 const IMPURE_STD: [&str; 9] = [

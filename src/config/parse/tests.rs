@@ -43,6 +43,7 @@ fn every_setting_can_be_given_as_a_flag() {
             ("spot-poll-interval", "2s"),
             ("taint-key", "example.com/going"),
             ("taint-effect", "PreferNoSchedule"),
+            ("pod-ip-exhaustion-taint", "true"),
             ("dry-run", "true"),
             ("admin-address", "[::1]:1234"),
             ("log-format", "json"),
@@ -66,6 +67,7 @@ fn every_setting_can_be_given_as_a_flag() {
         safety_margin: Duration::from_millis(500),
         load_balancer_wait: Duration::from_secs(20),
         shutdown_by_priority: vec![PriorityShare { priority: 5, seconds: 30 }],
+        cni: CniConfig { taint_on_exhaustion: true, ..Config::for_node("n1").cni },
         dry_run: true,
         booted_at: None,
         admin_address: "[::1]:1234".parse().unwrap(),
@@ -267,4 +269,21 @@ fn where_ipamd_answers_can_be_moved() {
 fn an_address_of_ipamd_that_cannot_be_one_is_refused(#[case] value: &str, #[case] why: &str) {
     let message = message(&[("cni-introspection-address", value)], &[]);
     assert!(message.starts_with("--cni-introspection-address is `") && message.contains(why), "{message}");
+}
+
+#[test]
+fn proxies_and_certificates_have_the_names_that_everybody_uses() {
+    let environment = [
+        ("https_proxy", "http://a:1"),
+        ("HTTPS_PROXY", "http://b:1"),
+        ("NO_PROXY", ".svc"),
+        ("SSL_CERT_FILE", "/ca.pem"),
+    ];
+    let expected = EgressConfig {
+        https_proxy: Some("http://a:1".into()),
+        http_proxy: None,
+        no_proxy: Some(".svc".into()),
+        ca_file: Some("/ca.pem".into()),
+    };
+    assert_eq!(egress(&environment.into_iter().collect()), expected);
 }

@@ -1,0 +1,245 @@
+//! The account of one interruption: what was announced, what was done about it, and what became of each pod.
+//!
+//! [`super::chronicle`] writes it while things happen. It is the one source of notifications, traces and reports, and its
+//! JSON form is what the log keeps and `spotwarden report` reads, hence the version. Times are seconds after `started`,
+//! measured on the monotonic clock, so that a step of the wall clock tears nothing apart.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::drain::outcome::Outcome;
+use crate::signal::{Action, Kind};
+
+/// The version that this agent writes and reads.
+pub const VERSION: u32 = 1;
+
+/// One interruption, from the first announcement until nothing is coming any more.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Account {
+    /// Format version.
+    pub version: u32,
+    /// Names the interruption in every agent that ever sees it: a W3C trace id, 32 hexadecimal digits.
+    pub trace_id: String,
+    /// The own Node.
+    pub node: String,
+    /// When the first announcement was first seen.
+    pub started: Timestamp,
+    /// Nothing was really done.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub dry_run: bool,
+    /// When a restarted agent took it up; what the agent before it did is known in part only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resumed: Option<f64>,
+    /// How long the kubelet lets processes run after the instance is told to stop, in seconds.
+    #[serde(default)]
+    pub shutdown_tail: f64,
+    /// What was announced, in the order in which it was seen.
+    pub announcements: Vec<Announced>,
+    /// The fence, once it was acknowledged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fence: Option<Fence>,
+    /// The drain, once it began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<DrainPart>,
+    /// Why the node was not drained although the response is to do so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_drained: Option<String>,
+    /// Pods that a rehearsal found blocked while there was time, with the server's words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub foreseen: Vec<Foreseen>,
+    /// What became of each pod that was to go, in the order in which they were first asked to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pods: Vec<PodPart>,
+    /// When the last announcement was over, the node still being there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub over: Option<f64>,
+    /// When the marks were gone again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restored: Option<f64>,
+}
+
+/// One announcement.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Announced {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its identity.
+    pub id: String,
+    /// What happens to the instance.
+    pub action: Action,
+    /// When it was seen.
+    pub at: f64,
+    /// When the platform acts, if known; where it moved the time, the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<f64>,
+    /// The same by the platform's clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_time: Option<Timestamp>,
+    /// The signal's own words, if it has any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// When it was over, and how that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub over: Option<Over>,
+}
+
+/// An announcement's end.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Over {
+    /// When.
+    pub at: f64,
+    /// How it is known.
+    pub because: String,
+}
+
+/// The fence.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Fence {
+    /// When the API server acknowledged it.
+    pub at: f64,
+    /// Seconds from the notice that asked for it.
+    pub took: f64,
+    /// Parts that the API server refused.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<String>,
+}
+
+/// The drain as a whole.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DrainPart {
+    /// When it began.
+    pub at: f64,
+    /// Pods that were to be evicted.
+    pub pods: usize,
+    /// Pods left alone.
+    pub skipped: usize,
+    /// Its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished: Option<Finish>,
+}
+
+/// The end of a drain.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Finish {
+    /// When the last pod was gone, or the deadline had come.
+    pub at: f64,
+    /// Seconds from the first eviction.
+    pub took: f64,
+    /// Seconds left until the power goes; negative when too late, absent without a deadline.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slack: Option<f64>,
+    /// Pods by outcome.
+    pub outcomes: Outcomes,
+}
+
+/// Numbers of pods by outcome.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcomes {
+    /// Gone in time with all their grace.
+    pub graceful: u32,
+    /// Gone in time with less than their grace.
+    pub shortened: u32,
+    /// Deleted past a refusal.
+    pub forced: u32,
+    /// Still running at the deadline.
+    pub unfinished: u32,
+    /// Left alone.
+    pub skipped: u32,
+}
+
+/// A pod whose eviction would be refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Foreseen {
+    /// `namespace/name`.
+    pub pod: String,
+    /// The server's words.
+    pub message: String,
+}
+
+/// What became of one pod.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PodPart {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// When its stop was first asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<f64>,
+    /// When its eviction was first refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blocked: Option<f64>,
+    /// The server's words for the refusal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blocked_by: Option<String>,
+    /// When its stop was accepted; the kubelet sends SIGTERM (after a `preStop` hook) from here on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub told: Option<f64>,
+    /// Its own grace, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wanted: Option<f64>,
+    /// The grace that it got, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub granted: Option<f64>,
+    /// When its drain ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<f64>,
+    /// How it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Outcome>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+impl Account {
+    /// What is still coming, in the order in which it was seen.
+    pub fn pending(&self) -> impl Iterator<Item = &Announced> {
+        self.announcements.iter().filter(|one| one.over.is_none())
+    }
+
+    /// The earliest deadline of what is or was coming: of the pending announcements or, without any, of all.
+    pub fn deadline(&self) -> Option<f64> {
+        let earliest =
+            |all: &mut dyn Iterator<Item = &Announced>| all.filter_map(|one| one.deadline).min_by(f64::total_cmp);
+        earliest(&mut self.pending()).or_else(|| earliest(&mut self.announcements.iter()))
+    }
+
+    /// The wall time at an offset of this account.
+    pub fn time(&self, offset: f64) -> Timestamp {
+        let offset = jiff::SignedDuration::try_from_secs_f64(offset).unwrap_or_default();
+        self.started.checked_add(offset).unwrap_or(self.started)
+    }
+}
+
+impl PodPart {
+    /// A pod of which nothing is known yet.
+    pub fn new(namespace: &str, name: &str) -> Self {
+        Self {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            asked: None,
+            blocked: None,
+            blocked_by: None,
+            told: None,
+            wanted: None,
+            granted: None,
+            ended: None,
+            outcome: None,
+        }
+    }
+
+    /// Seconds from the first refusal to the stop, or to the end of the drain if it was never accepted.
+    pub fn blocked_seconds(&self) -> Option<f64> {
+        Some((self.told.or(self.ended)? - self.blocked?).max(0.0))
+    }
+}
+
+impl From<[u32; 5]> for Outcomes {
+    /// From the order of [`Outcome::ALL`].
+    fn from([graceful, shortened, forced, unfinished, skipped]: [u32; 5]) -> Self {
+        Self { graceful, shortened, forced, unfinished, skipped }
+    }
+}
