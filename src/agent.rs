@@ -172,6 +172,7 @@ impl Agent {
             let now = self.clock.now();
             for effect in machine.handle(now, input) {
                 if let Some(news) = chronicle.note(now, &effect) {
+                    crate::log::report::log(&news);
                     // Nobody may be listening.
                     let _ = self.news.send(news);
                 }

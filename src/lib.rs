@@ -38,6 +38,7 @@ pub mod admin;
 pub mod egress;
 pub mod log;
 pub mod metrics;
+pub mod trace;
 
 // Put together.
 pub mod agent;
@@ -45,6 +46,7 @@ pub mod agent;
 // The commands.
 pub mod check;
 pub mod cli;
+pub mod report;
 pub mod run;
 pub mod simulate;
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use source::{Mention, mentions, test_modules};
 
 /// The modules that decide: functions of (state, input, time). `signal` declares what they decide about.
-const PURE: [&str; 17] = [
+const PURE: [&str; 21] = [
     "interruption",
     "drain",
     "signal",
@@ -27,6 +27,10 @@ const PURE: [&str; 17] = [
     "cni::settings",
     "cni::source",
     "cni::subnet",
+    "report::find",
+    "report::svg",
+    "report::table",
+    "report::words",
 ];
 
 /// The modules that may name the simulators: the command that shows them, and where the tree is declared.
