@@ -3,6 +3,7 @@
 //! [`settings`] lists what can be set and under which names, [`parse`] turns what was given into these values or into one
 //! line that says what is wrong. Below this module nobody reads the environment or sees a string that has to be parsed.
 
+pub mod otlp;
 pub mod parse;
 pub mod settings;
 mod shares;
@@ -112,6 +113,8 @@ pub struct CniConfig {
     pub introspection: LocalAddress,
     /// Metrics of ipamd.
     pub metrics: LocalAddress,
+    /// Whether a node that has no address left for pods gets a taint.
+    pub taint_on_exhaustion: bool,
 }
 
 /// How the outside is reached: collectors, Alertmanager, webhooks. IMDS, ipamd and the API server never see a proxy.
@@ -166,6 +169,8 @@ pub struct Config {
     pub cni: CniConfig,
     /// Reaching the outside.
     pub egress: EgressConfig,
+    /// Pushing telemetry, if it is to be pushed.
+    pub otlp: Option<otlp::OtlpConfig>,
     /// Decide and report, change nothing.
     pub dry_run: bool,
     /// Identity of the kernel's boot, as the kubelet reports it in the Node's status; absent where the machine does not
@@ -221,8 +226,10 @@ impl Config {
                 enabled: true,
                 introspection: LocalAddress::Tcp("127.0.0.1:61679".into()),
                 metrics: LocalAddress::Tcp("127.0.0.1:61678".into()),
+                taint_on_exhaustion: false,
             },
             egress: EgressConfig::default(),
+            otlp: None,
             dry_run: false,
             boot_id: None,
             booted_at: None,

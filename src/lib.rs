@@ -36,8 +36,10 @@ pub mod k8s;
 // What an operator sees.
 pub mod admin;
 pub mod egress;
+pub mod gzip;
 pub mod log;
 pub mod metrics;
+pub mod otlp;
 pub mod trace;
 
 // Put together.

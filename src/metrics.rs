@@ -17,6 +17,7 @@ pub mod imds;
 pub mod interruption;
 pub mod negotiate;
 pub mod occasional;
+pub mod otlp;
 pub mod process;
 pub mod state;
 
@@ -30,14 +31,17 @@ use prometheus_client::registry::{Registry, Unit};
 use tokio::sync::watch;
 
 use crate::cni::model::Headroom;
+use crate::config::otlp::OtlpConfig;
 use crate::drain::eviction::EvictionAnswer;
 use crate::interruption::record::{Record, Status};
+use crate::otlp::OtlpSignal;
 pub use api::ApiMetrics;
 use drain::DrainMetrics;
 use identity::Identity;
 pub use identity::NodeInfo;
 use interruption::InterruptionMetrics;
 use negotiate::Format;
+use otlp::OtlpMetrics;
 
 /// The prefix of every metric but `process_*`.
 pub const PREFIX: &str = "spotwarden";
@@ -72,6 +76,13 @@ impl Metrics {
         let cni = cni::CniMetrics::register(own);
         own.register_collector(Box::new(cni::HeadroomCollector::new(headroom)));
         Self { registry, imds, api, cni, interruption, drain, identity }
+    }
+
+    /// Registers the counters of what is pushed to a collector.
+    pub fn count_exports(&mut self, config: &OtlpConfig) -> OtlpMetrics {
+        let signals = [(OtlpSignal::Metrics, &config.metrics), (OtlpSignal::Traces, &config.traces)];
+        let signals = signals.into_iter().filter(|(_, target)| target.is_some()).map(|(signal, _)| signal);
+        OtlpMetrics::register(self.registry.sub_registry_with_prefix(PREFIX), signals)
     }
 
     /// Counts one thing that the machine reported.

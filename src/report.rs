@@ -146,7 +146,11 @@ pub fn choose(file: &str, text: &str, trace: Option<&str>) -> Result<(Account, O
         }
     }
     let others = (accounts.len() > 1).then(|| {
-        format!("{file} has {} interruptions, this is the last; --trace chooses one of {}", accounts.len(), ids(&accounts))
+        format!(
+            "{file} has {} interruptions, this is the last; --trace chooses one of {}",
+            accounts.len(),
+            ids(&accounts)
+        )
     });
     let damaged = broken.map(|why| format!("{file}: {why}; this is the last that can be read"));
     accounts.pop().map(|account| (account, others.or(damaged))).ok_or(ReportError::None { file })

@@ -77,13 +77,18 @@ pub enum ConfigError {
 
 /// A value and where it came from.
 #[derive(Clone, Debug)]
-struct Given {
-    name: String,
-    value: String,
+pub(super) struct Given {
+    pub(super) name: String,
+    pub(super) value: String,
 }
 
 impl Given {
-    fn refuse(&self, why: impl Into<String>, valid: impl Into<String>) -> ConfigError {
+    /// The same for a value that must not be repeated.
+    pub(super) fn hidden(&self) -> Self {
+        Self { name: self.name.clone(), value: "…".into() }
+    }
+
+    pub(super) fn refuse(&self, why: impl Into<String>, valid: impl Into<String>) -> ConfigError {
         let value = shown(&self.value);
         ConfigError::Invalid { name: self.name.clone(), value, why: why.into(), valid: valid.into() }
     }
@@ -129,8 +134,10 @@ pub fn run_config(flags: &dyn Fn(&str) -> Option<String>, env: &Environment) -> 
             enabled: sources.choice("cni-headroom", &AUTO)?,
             introspection: local_address(&sources, "cni-introspection-address")?,
             metrics: local_address(&sources, "cni-metrics-address")?,
+            taint_on_exhaustion: taint_on_exhaustion(&sources)?,
         },
         egress: egress(env),
+        otlp: super::otlp::parse(env, sources.get("otlp-headers-file"))?,
         dry_run: sources.choice("dry-run", &BOOLS)?,
         // Facts of the machine, not settings.
         boot_id: None,
@@ -139,6 +146,19 @@ pub fn run_config(flags: &dyn Fn(&str) -> Option<String>, env: &Environment) -> 
     };
     let log = LogConfig { format: sources.choice("log-format", &FORMATS)?, filter: log_filter(&sources)? };
     Ok(RunConfig { agent, log })
+}
+
+/// The taint follows from the headroom, which has to be watched for it.
+fn taint_on_exhaustion(sources: &Sources<'_>) -> Result<bool, ConfigError> {
+    let wanted = sources.choice("pod-ip-exhaustion-taint", &BOOLS)?;
+    let watched: bool = sources.choice("cni-headroom", &AUTO)?;
+    if let Some(given) = sources.get("pod-ip-exhaustion-taint").filter(|_| wanted && !watched) {
+        return Err(given.refuse(
+            "needs the headroom of pod addresses, and --cni-headroom is off",
+            "set --cni-headroom to auto, or this to false",
+        ));
+    }
+    Ok(wanted)
 }
 
 /// A setting as it applies, and where its value came from.
@@ -205,7 +225,12 @@ pub fn effective(flags: &dyn Fn(&str) -> Option<String>, env: &Environment) -> V
         value: Some(value.to_owned()),
         source: Source::Environment,
     });
-    SETTINGS.iter().map(of_setting).chain([endpoint]).chain(rust_log).collect()
+    let otlp = super::otlp::VARIABLES.into_iter().filter_map(|name| {
+        let value = env.get(name)?;
+        let value = if super::otlp::is_secret(name) { "(hidden)" } else { value };
+        Some(Effective { flag: None, env: name, value: Some(value.to_owned()), source: Source::Environment })
+    });
+    SETTINGS.iter().map(of_setting).chain([endpoint]).chain(rust_log).chain(otlp).collect()
 }
 
 /// What decides where the metadata service answers.
@@ -440,8 +465,7 @@ fn base_url(given: &Given) -> Result<String, ConfigError> {
     let valid = "write for example http://169.254.169.254 or http://[fd00:ec2::254]";
     if given.value.contains('@') {
         // The value is not repeated: it holds a secret.
-        let hidden = Given { name: given.name.clone(), value: "…".into() };
-        return Err(hidden.refuse("holds credentials, which the metadata service does not take", valid));
+        return Err(given.hidden().refuse("holds credentials, which the metadata service does not take", valid));
     }
     let uri: http::Uri = given.value.parse().map_err(|_| given.refuse("is not a URL", valid))?;
     let Some(authority) = uri.authority().filter(|_| uri.scheme_str() == Some("http")) else {

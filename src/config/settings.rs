@@ -21,7 +21,7 @@ pub struct Setting {
 }
 
 /// Every setting of `run`. Names that the ecosystem already has are used as they are.
-pub const SETTINGS: [Setting; 28] = [
+pub const SETTINGS: [Setting; 30] = [
     Setting {
         flag: "node-name",
         env: "NODE_NAME",
@@ -189,6 +189,20 @@ pub const SETTINGS: [Setting; 28] = [
         value_name: "ADDRESS",
         default: Some("127.0.0.1:61678"),
         help: "Where ipamd serves its metrics: host:port or unix:/path",
+    },
+    Setting {
+        flag: "pod-ip-exhaustion-taint",
+        env: "SPOTWARDEN_POD_IP_EXHAUSTION_TAINT",
+        value_name: "BOOL",
+        default: Some("false"),
+        help: "Taint the node (spotwarden/pod-ips-exhausted:NoSchedule) while no pod can get an address here, now or later",
+    },
+    Setting {
+        flag: "otlp-headers-file",
+        env: "SPOTWARDEN_OTLP_HEADERS_FILE",
+        value_name: "FILE",
+        default: None,
+        help: "Headers for the collector that OTEL_EXPORTER_OTLP_ENDPOINT names, as name=value lines; read again when it changes",
     },
     Setting {
         flag: "dry-run",

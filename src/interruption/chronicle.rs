@@ -279,6 +279,7 @@ impl Current {
             | Record::Survived { .. }
             | Record::StateUnreadable { .. }
             | Record::FenceFailed { .. }
+            | Record::DrainPostponed { .. }
             | Record::RestoreFailed { .. } => None,
         }
     }

@@ -119,6 +119,7 @@ fn finished(unfinished: u32) -> Record {
     json!({"trace_id": "4bf9", "since": "1970-01-01T00:00:00Z"}))]
 #[case(Record::Survived { announcements: vec![entry()] }, "INFO", "interruption over",
     json!({"kind": "scheduled-event", "action": "reboot", "because": SURVIVED}))]
+#[case(Record::DrainPostponed { subnets: "subnet-1".into() }, "WARN", "drain postponed: a subnet refused addresses lately", json!({"subnets": "subnet-1"}))]
 #[case(Record::NotDrained { reason: "hibernation" }, "WARN", "node not drained", json!({"reason": "hibernation"}))]
 fn a_record_is_one_line_with_its_level_message_and_fields(
     #[case] record: Record,

@@ -130,6 +130,7 @@ impl DrainMetrics {
             | Record::FenceFailed { .. }
             | Record::EvictionBlocked { .. }
             | Record::StopAccepted { .. }
+            | Record::DrainPostponed { .. }
             | Record::NotDrained { .. } => {}
         }
     }

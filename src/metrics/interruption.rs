@@ -110,6 +110,7 @@ impl InterruptionMetrics {
             | Record::StopAccepted { .. }
             | Record::PodEnded { .. }
             | Record::DrainFinished { .. }
+            | Record::DrainPostponed { .. }
             | Record::NotDrained { .. } => {}
         }
     }

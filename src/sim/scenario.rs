@@ -4,6 +4,7 @@
 //! true in the end. It knows nothing of the agent's insides: expectations are about the world. Times are seconds since
 //! the start of the world. `docs/scenarios.md` describes the format for people; a test keeps the two in step.
 
+mod cni;
 mod event;
 mod expect;
 mod model;
@@ -14,6 +15,7 @@ mod shipped;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use cni::{CniEvent, CniFault, CniSpec, Environment, HeadroomExpect, HeadroomStory, Span, SubnetSpec};
 pub use event::{
     ActorDoes, ActorEvent, AgentDoes, AgentEvent, ApiEvent, ApiFault, BudgetChange, Event, EventBecomes, FencePart,
     ImdsEvent, ImdsFault, InstanceEvent, KeyValue, RawDocument, RebalanceEvent, ScheduledChange, What,
@@ -42,6 +44,8 @@ pub struct Scenario {
     pub virtual_only: Option<String>,
     /// The node before anything happens.
     pub node: NodeSpec,
+    /// The node's VPC CNI; absent = the node has another one.
+    pub cni: Option<CniSpec>,
     /// How the agent is configured.
     pub agent: AgentSpec,
     /// What runs on the node.

@@ -6,12 +6,41 @@ use std::time::Duration;
 use tokio::sync::{broadcast, watch};
 use tokio::time::{Instant, sleep_until};
 
+use super::Told;
 use crate::clock::Clock;
 use crate::interruption::account::Account;
 use crate::interruption::chronicle::{Milestone, News};
+use crate::otlp::traces::Traces;
 
 /// Between two batches of pods: what an agent that is killed may leave untold.
 const BATCH: Duration = Duration::from_secs(2);
+
+/// Of what is passed on, so much may wait for the one who sends it; each brings the whole account.
+const WAITING: usize = 16;
+
+/// Tells the trace of every interruption, until `closing` becomes true and what is known then was told.
+pub async fn tell(
+    traces: Traces,
+    news: broadcast::Receiver<News>,
+    account: watch::Receiver<Option<Arc<Account>>>,
+    clock: Clock,
+    closing: watch::Receiver<bool>,
+) {
+    let (out, heard) = broadcast::channel(WAITING);
+    let mut told = Told::default();
+    let stopping = closing.clone();
+    let spans = move |news: &News| {
+        let stopping = *stopping.borrow();
+        told.spans(&news.account, clock.now().wall, stopping)
+    };
+    // The transport closes after the last word has been passed to it.
+    let (last_word, passed) = watch::channel(false);
+    let relay = async {
+        relay(news, account, out, clock, closing).await;
+        last_word.send_replace(true);
+    };
+    tokio::join!(relay, traces.run(heard, spans, passed));
+}
 
 /// Passes on every milestone, and beside them what happened meanwhile: the account as it is then, with the milestone before.
 /// Ends when `closing` becomes true, having passed on the last of it; dropping `out` is how its reader knows.

@@ -21,6 +21,10 @@ mod imds;
 #[cfg(test)]
 mod manifests;
 #[cfg(test)]
+mod monitoring;
+#[cfg(test)]
+mod peers;
+#[cfg(test)]
 mod scenarios;
 #[cfg(test)]
 mod stop_parity;

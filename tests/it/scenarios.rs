@@ -112,6 +112,21 @@ scenarios! {
     taken_over: "taken-over",
     beside_nth: "beside-nth",
     everybody_at_once: "everybody-at-once",
+    cni_growth: "cni-growth",
+    cni_max_pods: "cni-max-pods",
+    cni_subnet_full: "cni-subnet-full",
+    cni_fragmented: "cni-fragmented",
+    cni_custom_networking: "cni-custom-networking",
+    cni_cooldown: "cni-cooldown",
+    cni_sawtooth: "cni-sawtooth",
+    cni_restart: "cni-restart",
+    cni_gone: "cni-gone",
+    cni_lies: "cni-lies",
+    cni_upgrade: "cni-upgrade",
+    cni_settings: "cni-settings",
+    cni_ipv6: "cni-ipv6",
+    cni_two_cards: "cni-two-cards",
+    cni_interruption: "cni-interruption",
 }
 
 #[test]

@@ -537,6 +537,7 @@ pub(super) fn node() -> NodeView {
         unschedulable: None,
         boot_id: Some("boot-1".into()),
         allocatable_pods: None,
+        branch_interfaces: None,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::{Check, Facts, Report, node};
+use super::{Check, Facts, Report, headroom, node};
 use crate::config::{Config, Response};
 use crate::drain::outcome::Outcome;
 use crate::signal::Kind;
@@ -51,6 +51,7 @@ pub(super) fn all(scenario: &Scenario, facts: &Facts, report: &Report) -> Vec<Ch
     checks.extend(checker.told());
     checks.extend(checker.metrics());
     checks.extend(checker.events());
+    checks.extend(checker.headroom());
     checks
 }
 
@@ -314,10 +315,23 @@ impl Checker<'_> {
         judged.collect()
     }
 
+    fn headroom(&self) -> Vec<Check> {
+        let Some(facts) = &self.facts.cni else { return Vec::new() };
+        headroom::story(&self.scenario.expect.headroom, facts, self.copies(), self.facts.agent.lives)
+    }
+
     fn events(&self) -> Vec<Check> {
         let found = &self.facts.events;
         let mut checks: Vec<Check> = Vec::new();
-        for (reason, &wanted) in &self.scenario.expect.events {
+        let mut wanted = self.scenario.expect.events.clone();
+        // No scenario runs out of addresses without saying so.
+        for reason in ["PodIPsLow", "PodIPsExhausted"] {
+            wanted.entry(reason.to_owned()).or_insert(0);
+        }
+        if self.facts.cni.is_none() {
+            wanted.retain(|reason, _| self.scenario.expect.events.contains_key(reason));
+        }
+        for (reason, &wanted) in &wanted {
             let times = found.get(reason).copied().unwrap_or(0);
             checks.push(check(
                 format!("times that the Event {reason} is published: {wanted}"),

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::cni::{HeadroomExpect, HeadroomStory};
 use super::event::FencePart;
 use super::parse;
 use crate::drain::outcome::Outcome;
@@ -67,6 +68,8 @@ pub struct Expect {
     /// notice that is answered by a fence.
     #[serde(deserialize_with = "parse::some_seconds")]
     pub fenced_within: Option<Duration>,
+    /// The headroom of pod addresses over the whole world. Default: not judged.
+    pub headroom: HeadroomStory,
     /// Added to what is expected of times, for runs in real time on a machine that has other things to do. Not for files.
     #[serde(skip)]
     pub patience: Duration,
@@ -85,6 +88,7 @@ impl Expect {
             cordoned: self.cordoned,
             restored: self.restored,
             pending: self.pending.clone().or_else(|| (self.restored == Some(true)).then(Vec::new)),
+            headroom: None,
         }
     }
 }
@@ -106,6 +110,8 @@ pub struct NodeExpect {
     pub restored: Option<bool>,
     /// What the agent says to be coming.
     pub pending: Option<Vec<Kind>>,
+    /// The headroom of pod addresses.
+    pub headroom: Option<HeadroomExpect>,
 }
 
 /// Two times since the start of the world, both included.

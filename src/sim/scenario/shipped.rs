@@ -66,6 +66,21 @@ pub const SHIPPED: &[(&str, &str)] = &[
     shipped_file!("taken-over.toml"),
     shipped_file!("beside-nth.toml"),
     shipped_file!("everybody-at-once.toml"),
+    shipped_file!("cni-growth.toml"),
+    shipped_file!("cni-max-pods.toml"),
+    shipped_file!("cni-subnet-full.toml"),
+    shipped_file!("cni-fragmented.toml"),
+    shipped_file!("cni-custom-networking.toml"),
+    shipped_file!("cni-cooldown.toml"),
+    shipped_file!("cni-sawtooth.toml"),
+    shipped_file!("cni-restart.toml"),
+    shipped_file!("cni-gone.toml"),
+    shipped_file!("cni-lies.toml"),
+    shipped_file!("cni-upgrade.toml"),
+    shipped_file!("cni-settings.toml"),
+    shipped_file!("cni-ipv6.toml"),
+    shipped_file!("cni-two-cards.toml"),
+    shipped_file!("cni-interruption.toml"),
 ];
 
 /// All shipped scenarios.
