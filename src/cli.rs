@@ -14,7 +14,7 @@ use clap::{Arg, ArgMatches, Args as _, Command as Clap, FromArgMatches as _};
 use crate::check::{CheckConfig, Format};
 use crate::config::parse::{ConfigError, RunConfig, effective, run_config};
 use crate::config::settings::{Environment, SETTINGS, Setting};
-use crate::simulate;
+use crate::{report, simulate};
 
 /// Exit code of a wrong invocation.
 pub const USAGE: u8 = 64;
@@ -34,6 +34,8 @@ pub enum Command {
     Check(Box<CheckConfig>),
     /// Show a world in a box.
     Simulate(simulate::Args),
+    /// Show what an agent did.
+    Report(report::Args),
 }
 
 /// Why no command comes out of the command line.
@@ -84,9 +86,10 @@ where
         Some(("simulate", matches)) => {
             Ok(Command::Simulate(simulate::Args::from_arg_matches(matches).map_err(refusal)?))
         }
+        Some(("report", matches)) => Ok(Command::Report(report::Args::from_arg_matches(matches).map_err(refusal)?)),
         Some(("check", matches)) => Ok(Command::Check(Box::new(check(matches, env)?))),
         Some((_, matches)) => Ok(Command::Run(Box::new(run_config(&|flag| given(matches, flag), env)?))),
-        None => Err(CliError::Usage("no command given; use one of run, check, simulate".into())),
+        None => Err(CliError::Usage("no command given; use one of run, check, report, simulate".into())),
     }
 }
 
@@ -118,12 +121,16 @@ fn clap() -> Clap {
         );
     let simulate = simulate::Args::augment_args(Clap::new("simulate"))
         .about("Run the agent against a simulated node, cluster and metadata service");
+    let report = report::Args::augment_args(Clap::new("report"))
+        .about("Show the report of an interruption that an agent wrote into its log")
+        .after_help("Exit codes: 0 if a report is shown, 1 if there is none or it cannot be read.");
     Clap::new("spotwarden")
         .version(env!("CARGO_PKG_VERSION"))
         .about(env!("CARGO_PKG_DESCRIPTION"))
         .disable_help_subcommand(true)
         .subcommand(run.args(SETTINGS.iter().map(argument)))
         .subcommand(check)
+        .subcommand(report)
         .subcommand(simulate)
 }
 
@@ -205,7 +212,8 @@ mod tests {
     #[case(&["run", "--taint-key", "a", "--taint-key", "b"], "the argument '--taint-key <KEY>' cannot be used multiple")]
     #[case(&["run", "stray"], "unexpected argument 'stray' found")]
     #[case(&["simulate", "--without-agent"], "the following required arguments were not provided: --serve; see --help")]
-    #[case(&[], "no command given; use one of run, check, simulate")]
+    #[case(&[], "no command given; use one of run, check, report, simulate")]
+    #[case(&["report"], "the following required arguments were not provided: <FILE>; see --help")]
     #[case(&["check", "--output=yaml"], "invalid value 'yaml' for '--output <FORMAT>'; [possible values: table, json]")]
     #[case(&["check", "--safety-margin", "5"], "--safety-margin is `5`, which is not a duration")]
     #[case(&["run", "--output=json"], "unexpected argument '--output' found")]
