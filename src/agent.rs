@@ -21,6 +21,7 @@ use crate::cni;
 use crate::cni::alarm::Alarms;
 use crate::cni::model::Headroom;
 use crate::cni::node::{Follower, NodeFacts};
+use crate::cni::watch::Surroundings;
 use crate::config::{Config, Response};
 use crate::drain::eviction::EvictionAnswer;
 use crate::http::BuildError;
@@ -36,6 +37,7 @@ use crate::k8s::metered::metered;
 use crate::k8s::{events, watch as k8s_watch};
 use crate::metrics::{Metrics, NodeInfo};
 use crate::monitor::ImdsMonitor;
+use crate::monitor::network::Round;
 use crate::notify;
 use crate::notify::SinkStatus;
 use crate::notify::place::Place;
@@ -148,7 +150,8 @@ impl Agent {
     /// Runs until `shutdown` resolves. The node's state is left as it is; it is recorded on the node.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let mut shutdown = pin!(shutdown);
-        let mut signals = pin!(self.signals());
+        let (signals, network) = self.signals();
+        let mut signals = pin!(signals);
         let mut watches = pin!(self.watches());
         let mut calls: FuturesUnordered<Call> = FuturesUnordered::new();
         let mut machine = Machine::new(self.config.clone());
@@ -163,21 +166,29 @@ impl Agent {
         let mut node_uid = String::new();
         let mut follower = Follower::default();
         let facts = watch::Sender::new(NodeFacts::default());
-        let mut addresses = pin!(self.addresses(facts.subscribe()));
+        let mut addresses = pin!(self.addresses(facts.subscribe(), network));
         let closing = watch::Sender::new(false);
         let mut tellers = self.tellers(&closing);
         let (mut headroom, mut alarms) = (self.headroom.subscribe(), Alarms::default());
+        let mut refused = None;
+        let mut taint = pin!(self.taint(facts.subscribe()));
         loop {
             let due = machine.next_timeout(self.clock.now().instant);
             let input = tokio::select! {
                 () = &mut shutdown => break,
                 () = &mut addresses => continue,
+                () = &mut taint => continue,
                 Some(()) = tellers.next() => continue,
                 Ok(()) = headroom.changed() => {
                     let found = headroom.borrow_and_update().clone();
+                    let lately = found.as_ref().and_then(|found| found.refused.clone());
                     let events = found.map(|found| alarms.step(self.clock.now(), &found)).unwrap_or_default();
                     calls.extend(events.into_iter().filter_map(|event| shell.start(Effect::Publish(event), &node_uid)));
-                    continue;
+                    if refused == lately {
+                        continue;
+                    }
+                    refused.clone_from(&lately);
+                    Input::Addresses(lately)
                 }
                 Some(answer) = calls.next() => match answer {
                     Some(input) => input,
@@ -236,15 +247,18 @@ impl Agent {
     }
 
     /// Everything that the platform announces, from one worker that never asks two questions at once.
-    fn signals(&self) -> impl Stream<Item = Observation> + Send + use<> {
+    /// It also reads the network interfaces where the VPC CNI is.
+    fn signals(&self) -> (impl Stream<Item = Observation> + Send + use<>, watch::Receiver<Option<Round>>) {
         let (config, metrics) = (&self.config, self.metrics.imds.clone());
         if polled(config).next().is_none() {
-            return futures::stream::pending().left_stream();
+            return (futures::stream::pending().left_stream(), watch::channel(None).1);
         }
         let monitor =
             ImdsMonitor::new(self.imds.clone(), &config.imds, polled(config), self.clock, metrics, config.booted_at);
+        let network = monitor.network();
         let worker = Worker {
             monitor,
+            headroom: self.headroom.subscribe(),
             imds: self.imds.clone(),
             metrics: self.metrics.clone(),
             identity: self.identity.clone(),
@@ -252,14 +266,26 @@ impl Agent {
             announced: None,
         };
         let next = |mut worker: Worker| async move { Some((worker.next().await, worker)) };
-        futures::stream::unfold(worker, next).right_stream()
+        (futures::stream::unfold(worker, next).right_stream(), network)
     }
 
     /// Watches the pods' addresses, for ever; the headroom is all that comes of it.
-    fn addresses(&self, node: watch::Receiver<NodeFacts>) -> impl Future<Output = ()> + Send + use<> {
+    fn addresses(
+        &self,
+        node: watch::Receiver<NodeFacts>,
+        network: watch::Receiver<Option<Round>>,
+    ) -> impl Future<Output = ()> + Send + use<> {
         let Some(client) = self.cni.clone() else { return std::future::pending().left_future() };
         let (headroom, metrics) = (self.headroom.clone(), self.metrics.cni.clone());
-        cni::watch::follow(client, self.clock, node, headroom, metrics).right_future()
+        cni::watch::follow(client, self.clock, Surroundings { node, network }, headroom, metrics).right_future()
+    }
+
+    /// Keeps the taint of exhausted addresses as it should be, for ever; takes away one that is left from another setting.
+    fn taint(&self, node: watch::Receiver<NodeFacts>) -> impl Future<Output = ()> + Send + use<> {
+        let api = Api::new(self.client.clone(), self.config.node_name.clone());
+        let api = (!self.config.dry_run).then_some(api);
+        let view = cni::keeper::View { node, headroom: self.headroom.subscribe(), status: self.status.subscribe() };
+        cni::keeper::keep(api, self.clock, self.config.cni.taint_on_exhaustion, view)
     }
 
     /// The own Node and its pods.
@@ -297,6 +323,8 @@ const IDENTITY_PAUSE: Duration = Duration::from_secs(30);
 /// Reads IMDS: signals above all, and the instance's identity once when there is nothing more urgent.
 struct Worker {
     monitor: ImdsMonitor,
+    /// Some where the VPC CNI is.
+    headroom: watch::Receiver<Option<Arc<Headroom>>>,
     imds: imds::Client,
     metrics: Arc<Metrics>,
     identity: watch::Sender<NodeInfo>,
@@ -313,6 +341,10 @@ impl Worker {
         if quiet && self.identity_due.is_some_and(|due| Instant::now() >= due) {
             self.identify().await;
         }
+        // While the node is to go, its addresses are nobody's concern.
+        let stays = |kind: &Kind| matches!(kind, Kind::RebalanceRecommendation | Kind::ScheduledEvent);
+        let stays = self.announced.as_ref().is_some_and(|announced| announced.iter().all(stays));
+        self.monitor.read_network(stays && self.headroom.borrow().is_some());
         let observation = self.monitor.next().await;
         let announced = self.announced.get_or_insert_default();
         announced.retain(|kind| *kind != observation.kind);
@@ -470,7 +502,7 @@ mod tests {
             std::future::pending::<Result<http::Response<Body>, Infallible>>()
         });
         let agent = Agent::new(config, kube::Client::new(silent, "default"), clock).unwrap();
-        let mut signals = pin!(agent.signals());
+        let mut signals = pin!(agent.signals().0);
         let mut last = Instant::now();
         let mut gaps = Vec::new();
         for _ in 0..40 {
@@ -518,15 +550,16 @@ mod tests {
         // It takes connections, in the kernel's queue, and reads none of them.
         let ipamd = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = LocalAddress::Tcp(ipamd.local_addr().unwrap().to_string());
-        config.cni = CniConfig { enabled, introspection: address.clone(), metrics: address };
+        let (introspection, metrics) = (address.clone(), address);
+        config.cni = CniConfig { enabled, introspection, metrics, taint_on_exhaustion: false };
         let silent = tower::service_fn(|_: http::Request<Body>| {
             std::future::pending::<Result<http::Response<Body>, Infallible>>()
         });
         let agent = Agent::new(config, kube::Client::new(silent, "default"), clock).unwrap();
         let (mut status, metrics) = (agent.status(), agent.metrics());
         tasks.spawn(agent.run(std::future::pending()));
-        // The second reading begins after 15 s to 16.5 s and is given up after 3 s.
-        tokio::time::sleep(Duration::from_secs(17)).await;
+        // The second reading begins after 20 s to 22 s and is given up after 3 s.
+        tokio::time::sleep(Duration::from_millis(22_500)).await;
         let now = clock.now();
         sim.set_spot_action("terminate", now.plus(Duration::from_secs(120)).wall);
         status.wait_for(|status| !status.pending.is_empty()).await.unwrap();

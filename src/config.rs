@@ -113,6 +113,8 @@ pub struct CniConfig {
     pub introspection: LocalAddress,
     /// Metrics of ipamd.
     pub metrics: LocalAddress,
+    /// Whether a node that has no address left for pods gets a taint.
+    pub taint_on_exhaustion: bool,
 }
 
 /// How the outside is reached: collectors, Alertmanager, webhooks. IMDS, ipamd and the API server never see a proxy.
@@ -224,6 +226,7 @@ impl Config {
                 enabled: true,
                 introspection: LocalAddress::Tcp("127.0.0.1:61679".into()),
                 metrics: LocalAddress::Tcp("127.0.0.1:61678".into()),
+                taint_on_exhaustion: false,
             },
             egress: EgressConfig::default(),
             notify: NotifyConfig::default(),

@@ -223,6 +223,9 @@ fn drain_words(status: &Status, dry_run: bool) -> String {
         let words =
             if unfinished == 0 { "done".into() } else { format!("over, {unfinished} still running at the deadline") };
         if dry_run { format!("{words}, as planned; no pod was asked to stop") } else { words }
+    } else if let Some(refused) = &status.postponed {
+        let subnets = if refused.subnets.is_empty() { "a subnet of this node" } else { &refused.subnets };
+        format!("waits: {subnets} refused addresses within the last 10 min")
     } else if status.pods.is_empty() {
         "none".into()
     } else {

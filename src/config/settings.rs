@@ -21,7 +21,7 @@ pub struct Setting {
 }
 
 /// Every setting of `run`. Names that the ecosystem already has are used as they are.
-pub const SETTINGS: [Setting; 37] = [
+pub const SETTINGS: [Setting; 38] = [
     Setting {
         flag: "node-name",
         env: "NODE_NAME",
@@ -191,6 +191,13 @@ pub const SETTINGS: [Setting; 37] = [
         help: "Where ipamd serves its metrics: host:port or unix:/path",
     },
     Setting {
+        flag: "pod-ip-exhaustion-taint",
+        env: "SPOTWARDEN_POD_IP_EXHAUSTION_TAINT",
+        value_name: "BOOL",
+        default: Some("false"),
+        help: "Taint the node (spotwarden/pod-ips-exhausted:NoSchedule) while no pod can get an address here, now or later",
+    },
+    Setting {
         flag: "alertmanager-url",
         env: "SPOTWARDEN_ALERTMANAGER_URL",
         value_name: "URLS",
@@ -236,8 +243,8 @@ pub const SETTINGS: [Setting; 37] = [
         flag: "notify-on",
         env: "SPOTWARDEN_NOTIFY_ON",
         value_name: "KINDS",
-        default: Some("spot-interruption,rebalance-recommendation,scheduled-event,asg-termination"),
-        help: "What Alertmanager, Slack and the webhook are told of, with commas between the kinds",
+        default: Some("all"),
+        help: "What Alertmanager, Slack and the webhook are told of: all, or kinds of notices with commas between them",
     },
     Setting {
         flag: "notify-link",

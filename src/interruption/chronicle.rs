@@ -223,6 +223,7 @@ impl Current {
             | Record::Resumed { .. }
             | Record::StateUnreadable { .. }
             | Record::FenceFailed { .. }
+            | Record::DrainPostponed { .. }
             | Record::RestoreFailed { .. } => None,
         }
     }

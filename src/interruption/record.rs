@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::cni::subnet::Refused;
 use crate::config::Response;
 use crate::drain::forecast::Forecast;
 use crate::drain::outcome::Outcome;
@@ -77,6 +78,11 @@ pub enum Record {
         /// Why.
         reason: String,
     },
+    /// A drain that can wait does, because new nodes would get no addresses for its pods.
+    DrainPostponed {
+        /// The subnets that refused, joined by `or`; empty if none is known.
+        subnets: String,
+    },
     /// The drain begins.
     DrainStarted {
         /// Pods to be evicted.
@@ -145,6 +151,8 @@ pub struct Status {
     pub node_seen: bool,
     /// Pods of the drain, if one is or was under way.
     pub pods: Vec<PodStatus>,
+    /// A drain waits because of these.
+    pub postponed: Option<Refused>,
     /// The drain is over.
     pub drained: bool,
     /// Seconds of slack when the drain was over.

@@ -142,6 +142,8 @@ impl From<RawPod> for WirePod {
             deletion: raw.metadata.deletion(grace),
             network: PodNetwork {
                 host: raw.spec.host_network,
+                branches: aws_node::branches(&raw.spec.containers),
+                branch_subnet: annotated(aws_node::BRANCH_ANNOTATION).and_then(aws_node::branch_subnet),
                 addressed: !raw.spec.host_network && raw.status.pod_ip.is_some_and(|ip| !ip.is_empty()),
                 aws_node: aws_node::environment(&raw.metadata, raw.spec.containers),
             },
@@ -184,6 +186,9 @@ struct RawNodeStatus {
 struct RawResources {
     /// A quantity; of pods there are whole ones.
     pods: Option<String>,
+    /// Interfaces for pods with security groups of their own.
+    #[serde(rename = "vpc.amazonaws.com/pod-eni")]
+    branches: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -215,6 +220,7 @@ impl From<RawNode> for WireNode {
             provider_id: raw.spec.provider_id,
             boot_id: raw.status.node_info.boot_id,
             allocatable_pods: raw.status.allocatable.pods.and_then(|pods| pods.parse().ok()),
+            branch_interfaces: raw.status.allocatable.branches.and_then(|branches| branches.parse().ok()),
         };
         Self { metadata, view }
     }

@@ -29,6 +29,7 @@ pub fn log(record: &Record) {
         Record::Fenced { after, refused } => fenced(*after, refused),
         Record::FenceFailed { reason } => warn!(reason, "node not fenced yet"),
         Record::DrainStarted { pods, skipped } => info!(pods, skipped, "drain started"),
+        Record::DrainPostponed { subnets } => warn!(subnets, "drain postponed: a subnet refused addresses lately"),
         Record::EvictionBlocked { pod, message } => {
             warn!(namespace = pod.namespace, pod = pod.name, reason = message, "eviction blocked");
         }

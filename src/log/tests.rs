@@ -106,6 +106,7 @@ fn finished(unfinished: u32) -> Record {
 #[case(finished(0), "INFO", "drain finished",
     json!({"took_seconds": 61.0, "slack_seconds": 12.5, "graceful": 1, "shortened": 2, "forced": 3, "skipped": 5}))]
 #[case(finished(4), "ERROR", "drain not finished in time", json!({"unfinished": 4}))]
+#[case(Record::DrainPostponed { subnets: "subnet-1".into() }, "WARN", "drain postponed: a subnet refused addresses lately", json!({"subnets": "subnet-1"}))]
 #[case(Record::NotDrained { reason: "hibernation" }, "WARN", "node not drained", json!({"reason": "hibernation"}))]
 fn a_record_is_one_line_with_its_level_message_and_fields(
     #[case] record: Record,

@@ -128,6 +128,7 @@ impl DrainMetrics {
             | Record::FenceFailed { .. }
             | Record::EvictionBlocked { .. }
             | Record::StopAccepted { .. }
+            | Record::DrainPostponed { .. }
             | Record::NotDrained { .. } => {}
         }
     }

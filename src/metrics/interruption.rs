@@ -108,6 +108,7 @@ impl InterruptionMetrics {
             | Record::StopAccepted { .. }
             | Record::PodEnded { .. }
             | Record::DrainFinished { .. }
+            | Record::DrainPostponed { .. }
             | Record::NotDrained { .. } => {}
         }
     }

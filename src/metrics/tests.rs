@@ -70,6 +70,7 @@ fn drained() -> Status {
             granted: None,
             blocked: None,
         }],
+        postponed: None,
         drained: true,
         slack_seconds: Some(-1.5),
     }

@@ -85,6 +85,7 @@ mod tests {
             unschedulable: None,
             boot_id: None,
             allocatable_pods: None,
+            branch_interfaces: None,
             provider_id: Some("aws:///eu-central-1a/i-0abc".into()),
         };
         let place = Place::of(&node);

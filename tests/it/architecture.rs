@@ -9,14 +9,16 @@ use std::path::{Path, PathBuf};
 use source::{Mention, mentions, test_modules};
 
 /// The modules that decide: functions of (state, input, time). `signal` declares what they decide about.
-const PURE: [&str; 25] = [
+const PURE: [&str; 29] = [
     "interruption",
     "drain",
     "signal",
     "cni::advice",
     "cni::alarm",
     "cni::counters",
+    "cni::departure",
     "cni::document",
+    "cni::drift",
     "cni::exposition",
     "cni::forecast",
     "cni::growth",
@@ -27,6 +29,8 @@ const PURE: [&str; 25] = [
     "cni::settings",
     "cni::source",
     "cni::subnet",
+    "cni::taint",
+    "cni::warm",
     "notify::alertmanager",
     "notify::delivery",
     "notify::facts",

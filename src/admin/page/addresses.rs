@@ -27,6 +27,8 @@ pub(super) fn addresses(out: &mut String, headroom: &Headroom) -> fmt::Result {
         let left = Duration::try_from_secs_f64(left).map_or_else(|_| "never".to_owned(), |left| Span(left).to_string());
         row(out, "Used up in", &left)?;
     }
+    held(out, headroom)?;
+    advice(out, headroom)?;
     for (source, problem) in &headroom.problems {
         row(out, "Cannot be read", &format!("{source}: {problem}"))?;
     }
@@ -34,9 +36,58 @@ pub(super) fn addresses(out: &mut String, headroom: &Headroom) -> fmt::Result {
         row(out, "Setting", trap.advice())?;
     }
     for doubt in &headroom.doubts {
-        row(out, "Doubt", doubt.as_str())?;
+        row(out, "Doubt", doubt.advice())?;
     }
     writeln!(out, "</table>")
+}
+
+/// What the node holds of each subnet, and what it gives back.
+fn held(out: &mut String, headroom: &Headroom) -> fmt::Result {
+    for (subnet, share) in &headroom.subnets {
+        let of = share.block.zip(share.usable());
+        let of = of.map_or_else(String::new, |(block, usable)| format!(" of {usable} in {block}"));
+        let refused = if headroom.refusals.get(subnet) == Some(&true) { "; EC2 refused more lately" } else { "" };
+        let (pool, own) = (share.pool, share.interfaces);
+        row(out, "Subnet", &format!("{subnet}: {pool} for pods and {own} of interfaces{of}{refused}"))?;
+    }
+    if let Some(departure) = headroom.departure {
+        let detached = match departure.detached {
+            0 => String::new(),
+            interfaces => format!("; {interfaces} interfaces were detached, which a cordon should prevent"),
+        };
+        let words = format!("{} of {} addresses since the cordon{detached}", departure.returned, departure.held);
+        row(out, "Given back", &words)?;
+    }
+    Ok(())
+}
+
+/// What could be better. The agent changes none of it.
+fn advice(out: &mut String, headroom: &Headroom) -> fmt::Result {
+    if let Some((warm, pool)) = headroom.warm.zip(headroom.pool.as_ref()) {
+        let (warm_ip, minimum_ip, idle) = (warm.warm_ip, warm.minimum_ip, warm.idle(pool.free()));
+        let words =
+            format!("WARM_IP_TARGET={warm_ip} and MINIMUM_IP_TARGET={minimum_ip} would do; {idle} free beyond that");
+        row(out, "Warm targets", &words)?;
+    }
+    if let Some(efficiency) = headroom.efficiency {
+        let share = |part: f64| format!("{:.0} %", part * 100.0);
+        let mut words = format!("{} of the addresses held are pods'", share(efficiency.used));
+        if let Some(idle) = efficiency.idle_beyond_max_pods.filter(|idle| *idle > 0) {
+            write!(words, "; {idle} are more than the kubelet takes pods")?;
+        }
+        if efficiency.returnable > 0 {
+            let scattered = share(efficiency.fragmentation);
+            write!(words, "; prefixes are scattered by {scattered}, packed pods would free {}", efficiency.returnable)?;
+        }
+        row(out, "Use", &words)?;
+        if let Some(pods) = efficiency.overcommit.filter(|pods| *pods > 0) {
+            row(out, "Overcommitted", &format!("{pods} pods can be placed here that can never get an address"))?;
+        }
+    }
+    if let Some(left) = headroom.branch_headroom {
+        row(out, "Pods with own security groups", &format!("{left} more"))?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -49,6 +100,7 @@ mod tests {
     fn headroom() -> Headroom {
         let now = Now { instant: tokio::time::Instant::now(), wall: "2026-05-04T10:00:30Z".parse().unwrap() };
         let reading = Reading {
+            network: None,
             interfaces: Some(Ok(include_bytes!("../../../tests/golden/cni/enis-blanked.json"))),
             settings: None,
             metrics: Some(Ok(include_bytes!("../../../tests/golden/cni/metrics.txt"))),

@@ -98,6 +98,7 @@ struct Bench {
     headroom: watch::Receiver<Option<Arc<Headroom>>>,
     registry: Registry,
     facts: watch::Sender<NodeFacts>,
+    network: watch::Sender<Option<Round>>,
     _tasks: JoinSet<()>,
 }
 
@@ -122,21 +123,24 @@ impl Bench {
         metrics: LocalAddress,
         mut tasks: JoinSet<()>,
     ) -> Self {
-        let client = Client::new(&CniConfig { enabled: true, introspection, metrics }).unwrap();
+        let client =
+            Client::new(&CniConfig { enabled: true, introspection, metrics, taint_on_exhaustion: false }).unwrap();
         let facts = watch::Sender::new(NodeFacts {
             max_pods: Some(11),
             pods: 4,
             host_network_pods: 3,
             addressed_pods: 1,
-            cordoned: false,
             aws_node: Some(Arc::default()),
+            ..NodeFacts::default()
         });
+        let network = watch::Sender::new(None);
+        let surroundings = Surroundings { node: facts.subscribe(), network: network.subscribe() };
         let sender = watch::Sender::new(None);
         let headroom = sender.subscribe();
         let mut registry = Registry::default();
         let metrics = CniMetrics::register(&mut registry);
-        tasks.spawn(follow(client, clock, facts.subscribe(), sender, metrics));
-        Self { peer, headroom, registry, facts, _tasks: tasks }
+        tasks.spawn(follow(client, clock, surroundings, sender, metrics));
+        Self { peer, headroom, registry, facts, network, _tasks: tasks }
     }
 
     async fn next(&mut self) -> Arc<Headroom> {
@@ -153,19 +157,19 @@ impl Bench {
 }
 
 #[tokio::test(start_paused = true)]
-async fn both_endpoints_are_read_every_fifteen_seconds_one_request_at_a_time() {
+async fn both_endpoints_are_read_every_twenty_seconds_one_request_at_a_time() {
     let mut bench = Bench::new(Peer::golden()).await;
     let start = Instant::now();
-    for _ in 0..9 {
+    for _ in 0..7 {
         bench.next().await;
     }
     let headroom = bench.next().await;
     let took = start.elapsed().as_secs_f64();
-    assert!((135.0..=149.0).contains(&took), "{took} s for nine pauses of 15 s with jitter");
+    assert!((140.0..=155.0).contains(&took), "{took} s for seven pauses of 20 s with jitter");
     assert_eq!((headroom.source, headroom.state), (Some(Source::Introspection), State::Ok));
     assert_eq!(headroom.outlook.unwrap().binding, Limit::MaxPods);
     let times = ["/v1/enis", "/metrics", "/v1/ipamd-env-settings"].map(|path| bench.peer.times(path));
-    assert_eq!(times, [10, 10, 1]);
+    assert_eq!(times, [8, 8, 1]);
     assert_eq!(bench.peer.open.lock().unwrap().1, 1, "requests at a time");
     assert_eq!((bench.failures("introspection"), bench.failures("metrics")), (0, 0));
 }

@@ -480,6 +480,7 @@ pub(super) fn node() -> NodeView {
         boot_id: Some("boot-1".into()),
         allocatable_pods: None,
         provider_id: None,
+        branch_interfaces: None,
     }
 }
 
