@@ -39,6 +39,7 @@ use crate::metrics::{Metrics, NodeInfo};
 use crate::monitor::ImdsMonitor;
 use crate::otlp::OtlpSignal;
 use crate::otlp::exporter::Exporter;
+use crate::otlp::pusher::Pusher;
 use crate::otlp::traces::Traces;
 use crate::signal::{Kind, Observation, SignalSource};
 
@@ -206,9 +207,19 @@ impl Agent {
     }
 
     /// Everybody who tells people. Each goes on until `closing` becomes true, and then finishes what it has to say.
-    #[allow(clippy::unused_self, reason = "nobody is told yet")]
-    fn tellers(&self, _closing: &watch::Sender<bool>) -> FuturesUnordered<Teller> {
-        FuturesUnordered::new()
+    fn tellers(&self, closing: &watch::Sender<bool>) -> FuturesUnordered<Teller> {
+        let tellers = FuturesUnordered::<Teller>::new();
+        if let Some(pusher) = self.pusher() {
+            tellers.push(Box::pin(pusher.run(self.news(), self.status(), closing.subscribe())));
+        }
+        tellers
+    }
+
+    /// The way of metrics to a collector, if there is one.
+    fn pusher(&self) -> Option<Pusher> {
+        let (config, counts) = (self.config.otlp.as_ref()?, self.otlp.clone()?);
+        let exporter = Exporter::new(OtlpSignal::Metrics, config, &self.config.egress, counts, self.clock)?;
+        Some(Pusher::new(exporter, config, self.metrics.clone(), self.identity.subscribe(), self.clock))
     }
 
     /// Everything that the platform announces, from one worker that never asks two questions at once.

@@ -45,6 +45,7 @@ use super::report::Report;
 use super::scenario::Scenario;
 use super::timeline::TimelineEntry;
 use crate::clock::{Clock, Now};
+use crate::config::otlp::OtlpConfig;
 use agents::Agents;
 use announce::Maintenance;
 use look::Looks;
@@ -137,12 +138,14 @@ pub struct Options {
     pub admin_address: Option<SocketAddr>,
     /// Whether there is an agent at all; without one, another can be tried.
     pub with_agent: bool,
+    /// Where the agent pushes telemetry, if anywhere.
+    pub otlp: Option<OtlpConfig>,
 }
 
 impl Default for Options {
     fn default() -> Self {
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        Self { imds_address: any, api_address: any, admin_address: None, with_agent: true }
+        Self { imds_address: any, api_address: any, admin_address: None, with_agent: true, otlp: None }
     }
 }
 
@@ -226,7 +229,7 @@ impl World {
         setup.workloads().await?;
 
         let without_agent = Marks::of(&setup.read_node().await?);
-        let agents = Agents::new(scenario, &node, addresses, clock, admin, options.with_agent);
+        let agents = Agents::new(scenario, &node, addresses, clock, admin, options);
         let (scenario, notes) = (scenario.clone(), Notes::default());
         Ok(Self {
             scenario,

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use source::{Mention, mentions, test_modules};
 
 /// The modules that decide: functions of (state, input, time). `signal` declares what they decide about.
-const PURE: [&str; 17] = [
+const PURE: [&str; 19] = [
     "interruption",
     "drain",
     "signal",
@@ -27,6 +27,8 @@ const PURE: [&str; 17] = [
     "cni::settings",
     "cni::source",
     "cni::subnet",
+    "otlp::names",
+    "otlp::schedule",
 ];
 
 /// The modules that may name the simulators: the command that shows them, and where the tree is declared.

@@ -21,6 +21,8 @@ mod imds;
 #[cfg(test)]
 mod manifests;
 #[cfg(test)]
+mod otlp;
+#[cfg(test)]
 mod scenarios;
 #[cfg(test)]
 mod stop_parity;
