@@ -121,4 +121,4 @@ where
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
