@@ -12,7 +12,7 @@ use std::time::Duration;
 use backon::{ExponentialBuilder, Retryable};
 use futures::FutureExt;
 use futures::stream::{FuturesUnordered, Stream, StreamExt, select};
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::admin::readiness::Readiness;
@@ -27,6 +27,8 @@ use crate::drain::eviction::EvictionAnswer;
 use crate::http::BuildError;
 use crate::imds;
 use crate::imds::documents::Identity;
+use crate::interruption::account::Account;
+use crate::interruption::chronicle::{Chronicle, News};
 use crate::interruption::machine::Machine;
 use crate::interruption::record::Status;
 use crate::interruption::{Effect, Input, NodeEvent, PatchAnswer};
@@ -34,10 +36,19 @@ use crate::k8s::api::Api;
 use crate::k8s::events::PublishError;
 use crate::k8s::metered::metered;
 use crate::k8s::{events, watch as k8s_watch};
+use crate::metrics::otlp::OtlpMetrics;
 use crate::metrics::{Metrics, NodeInfo};
 use crate::monitor::ImdsMonitor;
 use crate::monitor::network::Round;
+use crate::notify;
+use crate::notify::SinkStatus;
+use crate::notify::place::Place;
+use crate::otlp::OtlpSignal;
+use crate::otlp::exporter::Exporter;
+use crate::otlp::pusher::Pusher;
+use crate::otlp::traces::Traces;
 use crate::signal::{Kind, Observation, SignalSource};
+use crate::trace;
 
 /// One POST of an Event.
 const EVENT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -54,7 +65,25 @@ pub struct Agent {
     /// None if it is not to be watched.
     cni: Option<cni::client::Client>,
     headroom: watch::Sender<Option<Arc<Headroom>>>,
+    news: broadcast::Sender<News>,
+    /// The account between two milestones; only kept up while somebody looks at it.
+    account: watch::Sender<Option<Arc<Account>>>,
+    identity: watch::Sender<NodeInfo>,
+    /// None if no telemetry is pushed.
+    otlp: Option<OtlpMetrics>,
+    /// What the own Node says of its place.
+    place: watch::Sender<Place>,
+    sinks: watch::Sender<Vec<SinkStatus>>,
 }
+
+/// Tells people what happens, until the agent stops.
+type Teller = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// How long the tellers may take to finish what they have to say once the agent stops. A pod has 5 s in all to exit.
+const FAREWELL: Duration = Duration::from_secs(3);
+
+/// Milestones that a listener may be behind before it misses some. Each brings the whole account, so it misses little.
+const NEWS_KEPT: usize = 16;
 
 /// What a request under way turns into: an answer for the machine, or nothing.
 type Call = Pin<Box<dyn Future<Output = Option<Input>> + Send>>;
@@ -64,7 +93,9 @@ impl Agent {
     pub fn new(config: Config, kube: kube::Client, clock: Clock) -> Result<Self, BuildError> {
         let status = watch::Sender::new(Status::default());
         let headroom = watch::Sender::new(None);
-        let metrics = Arc::new(Metrics::new(status.subscribe(), headroom.subscribe()));
+        let mut metrics = Metrics::new(status.subscribe(), headroom.subscribe());
+        let otlp = config.otlp.as_ref().map(|otlp| metrics.count_exports(otlp));
+        let metrics = Arc::new(metrics);
         let cni = config.cni.enabled.then(|| cni::client::Client::new(&config.cni)).transpose()?;
         let client = metered(kube, metrics.api.clone());
         let imds = imds::Client::new(&config.imds, clock, metrics.imds.clone())?;
@@ -76,7 +107,28 @@ impl Agent {
             // Nothing is asked of IMDS, so nothing is missing if it does not answer.
             readiness.imds_answered();
         }
-        Ok(Self { config: Arc::new(config), client, imds, clock, metrics, readiness, status, cni, headroom })
+        let (news, account) = (broadcast::Sender::new(NEWS_KEPT), watch::Sender::new(None));
+        let identity = watch::Sender::new(NodeInfo { node: config.node_name.clone(), ..NodeInfo::default() });
+        let place = watch::Sender::new(Place { node: config.node_name.clone(), ..Place::default() });
+        let sinks = watch::Sender::new(notify::sinks(&config.notify));
+        let config = Arc::new(config);
+        Ok(Self {
+            config,
+            client,
+            imds,
+            clock,
+            metrics,
+            readiness,
+            status,
+            cni,
+            headroom,
+            news,
+            account,
+            identity,
+            otlp,
+            place,
+            sinks,
+        })
     }
 
     /// The agent's own registry.
@@ -99,6 +151,24 @@ impl Agent {
         self.headroom.subscribe()
     }
 
+    /// The turns of each interruption, with its account so far. Whoever reads too slowly misses milestones, and finds what
+    /// they told in the next account.
+    pub fn news(&self) -> broadcast::Receiver<News> {
+        self.news.subscribe()
+    }
+
+    /// The way of spans to a collector, if there is one; to be run beside the agent by one of its tellers.
+    pub fn traces(&self) -> Option<Traces> {
+        let (config, counts) = (self.config.otlp.as_ref()?, self.otlp.clone()?);
+        let exporter = Exporter::new(OtlpSignal::Traces, config, &self.config.egress, counts, self.clock)?;
+        Some(Traces::new(exporter, config.resource.clone(), self.identity.subscribe()))
+    }
+
+    /// Who outside of the cluster is told, and how that went last.
+    pub fn sinks(&self) -> watch::Receiver<Vec<SinkStatus>> {
+        self.sinks.subscribe()
+    }
+
     /// Runs until `shutdown` resolves. The node's state is left as it is; it is recorded on the node.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let mut shutdown = pin!(shutdown);
@@ -107,6 +177,7 @@ impl Agent {
         let mut watches = pin!(self.watches());
         let mut calls: FuturesUnordered<Call> = FuturesUnordered::new();
         let mut machine = Machine::new(self.config.clone());
+        let mut chronicle = Chronicle::new(self.config.clone());
         let shell = Shell {
             api: Api::new(self.client.clone(), self.config.node_name.clone()),
             client: self.client.clone(),
@@ -118,6 +189,8 @@ impl Agent {
         let mut follower = Follower::default();
         let facts = watch::Sender::new(NodeFacts::default());
         let mut addresses = pin!(self.addresses(facts.subscribe(), network));
+        let closing = watch::Sender::new(false);
+        let mut tellers = self.tellers(&closing);
         let (mut headroom, mut alarms) = (self.headroom.subscribe(), Alarms::default());
         let mut refused = None;
         let mut taint = pin!(self.taint(facts.subscribe()));
@@ -127,6 +200,7 @@ impl Agent {
                 () = &mut shutdown => break,
                 () = &mut addresses => continue,
                 () = &mut taint => continue,
+                Some(()) = tellers.next() => continue,
                 Ok(()) = headroom.changed() => {
                     let found = headroom.borrow_and_update().clone();
                     let lately = found.as_ref().and_then(|found| found.refused.clone());
@@ -154,13 +228,69 @@ impl Agent {
             }
             if let Input::Node(node) = &input {
                 node_uid.clone_from(&node.uid);
+                self.identity.send_if_modified(|info| {
+                    let news = info.node_uid != node_uid;
+                    info.node_uid.clone_from(&node_uid);
+                    news
+                });
+                self.place.send_if_modified(|place| place.learn(Place::of(node)));
             }
-            for effect in machine.handle(self.clock.now(), input) {
+            let now = self.clock.now();
+            let mut written = false;
+            for effect in machine.handle(now, input) {
+                written |= matches!(effect, Effect::Record(_));
+                if let Some(news) = chronicle.note(now, &effect) {
+                    crate::log::report::log(&news);
+                    // Nobody may be listening.
+                    let _ = self.news.send(news);
+                }
                 calls.extend(shell.start(effect, &node_uid));
+            }
+            if written && self.account.receiver_count() > 0 {
+                self.account.send_replace(chronicle.account().cloned().map(Arc::new));
             }
             self.status.send_replace(machine.status(self.clock.now().instant));
         }
         self.readiness.stopping();
+        closing.send_replace(true);
+        // Whoever is not done by then has nobody to listen.
+        let _ = timeout(FAREWELL, tellers.for_each(|()| std::future::ready(()))).await;
+    }
+
+    /// Everybody who tells people. Each goes on until `closing` becomes true, and then finishes what it has to say.
+    fn tellers(&self, closing: &watch::Sender<bool>) -> FuturesUnordered<Teller> {
+        let mut tellers: FuturesUnordered<Teller> = FuturesUnordered::new();
+        if let Some(traces) = self.traces() {
+            let (news, account) = (self.news.subscribe(), self.account.subscribe());
+            tellers.push(Box::pin(trace::teller::tell(traces, news, account, self.clock, closing.subscribe())));
+        }
+        if let Some(pusher) = self.pusher() {
+            tellers.push(Box::pin(pusher.run(self.news(), self.status(), closing.subscribe())));
+        }
+        if self.config.dry_run {
+            // A rehearsal wakes nobody up.
+            return tellers;
+        }
+        let sources = notify::Sources {
+            status: self.status.subscribe(),
+            place: self.place.subscribe(),
+            identity: self.identity.subscribe(),
+            clock: self.clock,
+            metrics: self.metrics.notify.clone(),
+            sinks: self.sinks.clone(),
+        };
+        match notify::tellers(&self.config.notify, &self.config.egress, &sources, || self.news(), closing) {
+            Ok(all) => tellers.extend(all),
+            Err(error) => tracing::error!(%error, "nobody outside of the cluster can be told"),
+        }
+        tellers
+    }
+
+    /// The way of metrics to a collector, if there is one.
+    fn pusher(&self) -> Option<Pusher> {
+        let (config, counts) = (self.config.otlp.as_ref()?, self.otlp.clone()?);
+        let exporter = Exporter::new(OtlpSignal::Metrics, config, &self.config.egress, counts, self.clock)?;
+        Some(Pusher::new(exporter, config, self.metrics.clone(), self.identity.subscribe(), self.clock))
     }
 
     /// Everything that the platform announces, from one worker that never asks two questions at once.
@@ -178,7 +308,7 @@ impl Agent {
             headroom: self.headroom.subscribe(),
             imds: self.imds.clone(),
             metrics: self.metrics.clone(),
-            node_name: self.config.node_name.clone(),
+            identity: self.identity.clone(),
             identity_due: Some(self.clock.now().instant),
             announced: None,
         };
@@ -244,7 +374,7 @@ struct Worker {
     headroom: watch::Receiver<Option<Arc<Headroom>>>,
     imds: imds::Client,
     metrics: Arc<Metrics>,
-    node_name: String,
+    identity: watch::Sender<NodeInfo>,
     /// None once it is known.
     identity_due: Option<Instant>,
     /// What the last poll of each kind found in force; `None` before the first poll.
@@ -275,7 +405,9 @@ impl Worker {
         let reason = match timeout(IDENTITY_PATIENCE, self.imds.identity()).await {
             Ok(Ok(identity)) => {
                 self.identity_due = None;
-                self.metrics.set_node_info(node_info(&self.node_name, identity));
+                let info = node_info(&self.identity.borrow(), identity);
+                self.metrics.set_node_info(info.clone());
+                self.identity.send_replace(info);
                 return;
             }
             Ok(Err(error)) => error.to_string(),
@@ -286,14 +418,18 @@ impl Worker {
     }
 }
 
-fn node_info(node_name: &str, identity: Identity) -> NodeInfo {
+fn node_info(known: &NodeInfo, identity: Identity) -> NodeInfo {
     NodeInfo {
-        node: node_name.to_owned(),
+        node: known.node.clone(),
+        node_uid: known.node_uid.clone(),
         instance_id: identity.instance_id.unwrap_or_default(),
         instance_type: identity.instance_type.unwrap_or_default(),
         zone: identity.availability_zone.unwrap_or_default(),
         region: identity.region.unwrap_or_default(),
         lifecycle: identity.life_cycle.unwrap_or_default(),
+        account_id: identity.account_id.unwrap_or_default(),
+        image_id: identity.image_id.unwrap_or_default(),
+        architecture: identity.architecture.unwrap_or_default(),
     }
 }
 
@@ -473,8 +609,8 @@ mod tests {
         let agent = Agent::new(config, kube::Client::new(silent, "default"), clock).unwrap();
         let (mut status, metrics) = (agent.status(), agent.metrics());
         tasks.spawn(agent.run(std::future::pending()));
-        // The second reading begins after 15 s to 16.5 s and is given up after 3 s.
-        tokio::time::sleep(Duration::from_secs(17)).await;
+        // The second reading begins after 20 s to 22 s and is given up after 3 s.
+        tokio::time::sleep(Duration::from_millis(22_500)).await;
         let now = clock.now();
         sim.set_spot_action("terminate", now.plus(Duration::from_secs(120)).wall);
         status.wait_for(|status| !status.pending.is_empty()).await.unwrap();

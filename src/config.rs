@@ -3,6 +3,7 @@
 //! [`settings`] lists what can be set and under which names, [`parse`] turns what was given into these values or into one
 //! line that says what is wrong. Below this module nobody reads the environment or sees a string that has to be parsed.
 
+pub mod otlp;
 pub mod parse;
 pub mod settings;
 mod shares;
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::notify::settings::NotifyConfig;
 use crate::signal::Kind;
 
 /// What to do when an eviction is still refused at a pod's latest start.
@@ -116,6 +118,19 @@ pub struct CniConfig {
     pub taint_on_exhaustion: bool,
 }
 
+/// How the outside is reached: collectors, Alertmanager, webhooks. IMDS, ipamd and the API server never see a proxy.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EgressConfig {
+    /// `HTTPS_PROXY`, for https addresses.
+    pub https_proxy: Option<String>,
+    /// `HTTP_PROXY`, for http addresses.
+    pub http_proxy: Option<String>,
+    /// `NO_PROXY`: hosts, domains and networks that are asked directly.
+    pub no_proxy: Option<String>,
+    /// `SSL_CERT_FILE`: certificates in PEM form to trust beside the public ones.
+    pub ca_file: Option<PathBuf>,
+}
+
 /// Everything an agent needs to know. A plain value: nothing below it reads the environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -153,6 +168,12 @@ pub struct Config {
     pub safety_margin: Duration,
     /// Watching the pods' addresses.
     pub cni: CniConfig,
+    /// Reaching the outside.
+    pub egress: EgressConfig,
+    /// Pushing telemetry, if it is to be pushed.
+    pub otlp: Option<otlp::OtlpConfig>,
+    /// Who outside of the cluster is told.
+    pub notify: NotifyConfig,
     /// Decide and report, change nothing.
     pub dry_run: bool,
     /// Identity of the kernel's boot, as the kubelet reports it in the Node's status; absent where the machine does not
@@ -210,6 +231,9 @@ impl Config {
                 metrics: LocalAddress::Tcp("127.0.0.1:61678".into()),
                 taint_on_exhaustion: false,
             },
+            egress: EgressConfig::default(),
+            otlp: None,
+            notify: NotifyConfig::default(),
             dry_run: false,
             boot_id: None,
             booted_at: None,

@@ -4,13 +4,13 @@
 //! at once. It follows no redirects (the token's header would travel along) and retries nothing by itself: the caller's
 //! loop is the retry. No answer is read without a limit.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use reqwest::{Client, ClientBuilder, Response};
 
 use crate::config::LocalAddress;
+use crate::tls;
 
 /// To establish a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -77,7 +77,8 @@ pub async fn read_capped(mut response: Response, cap: usize) -> Result<Bytes, Re
 
 fn base() -> Result<ClientBuilder, BuildError> {
     let builder = Client::builder()
-        .tls_backend_preconfigured(tls()?)
+        // IMDS is plain HTTP, so there is no root to trust.
+        .tls_backend_preconfigured(tls::client_config(rustls::RootCertStore::empty(), None)?)
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())
         .referer(false)
@@ -87,15 +88,6 @@ fn base() -> Result<ClientBuilder, BuildError> {
         .timeout(TOTAL_TIMEOUT)
         .pool_max_idle_per_host(0);
     Ok(builder)
-}
-
-/// IMDS is plain HTTP, so there is no root to trust. The configuration is made by hand because the default one wants a CA
-/// bundle in the image and a provider installed for the whole process.
-fn tls() -> Result<rustls::ClientConfig, rustls::Error> {
-    let roots = rustls::RootCertStore::empty();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let versions = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    Ok(versions.with_root_certificates(roots).with_no_client_auth())
 }
 
 #[cfg(test)]

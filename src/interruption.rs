@@ -5,7 +5,9 @@
 //! metadata service says, what the node and its pods look like), so that a repeated, lost or reordered one does no harm
 //! and a restarted agent needs no special path.
 
+pub mod account;
 pub mod announcement;
+pub mod chronicle;
 mod early;
 pub mod fence;
 pub mod fencing;

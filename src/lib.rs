@@ -5,7 +5,7 @@
 //!                        (pure decisions)  ▲             │
 //!                               │          └── own Node, own node's pods
 //!                               ▼
-//!                    metrics, log, Events, page
+//!                    metrics, log, Events, page, messages
 //! ```
 //!
 //! [`agent`] puts it together and is the file to read first. The modules below follow the flow.
@@ -13,6 +13,7 @@
 // What every part shares.
 pub mod clock;
 pub mod config;
+pub mod tls;
 
 // Signals in.
 pub mod signal;
@@ -34,8 +35,13 @@ pub mod k8s;
 
 // What an operator sees.
 pub mod admin;
+pub mod egress;
+pub mod gzip;
 pub mod log;
 pub mod metrics;
+pub mod notify;
+pub mod otlp;
+pub mod trace;
 
 // Put together.
 pub mod agent;
@@ -43,6 +49,7 @@ pub mod agent;
 // The commands.
 pub mod check;
 pub mod cli;
+pub mod report;
 pub mod run;
 pub mod simulate;
 

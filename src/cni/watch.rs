@@ -20,10 +20,11 @@ use crate::imds::documents::network::Network;
 use crate::metrics::cni::CniMetrics;
 use crate::monitor::network::Round;
 
-/// Between two readings. ipamd logs each one and holds its lock meanwhile.
-const INTERVAL: Duration = Duration::from_secs(15);
+/// Between two readings, of two requests each. ipamd logs each one and holds its lock meanwhile, so that there is to be
+/// less than one in ten seconds.
+const INTERVAL: Duration = Duration::from_secs(20);
 /// The agents of a cluster that came up together drift apart.
-const JITTER: Duration = Duration::from_millis(1500);
+const JITTER: Duration = Duration::from_secs(2);
 /// Between two tries of an endpoint that has failed for long.
 const LONGEST_PAUSE: Duration = Duration::from_secs(120);
 /// The settings of the running process change with a restart of it alone.

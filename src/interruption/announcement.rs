@@ -36,7 +36,7 @@ pub enum Change {
     /// The platform moved its time; its id.
     Moved(String),
     /// It is over.
-    Over(Kind),
+    Over(Signal),
 }
 
 impl Announcement {
@@ -164,13 +164,8 @@ impl Announcements {
         let mut changes = Vec::new();
         if observation.others == Others::Over {
             let listed = |id: &String| observation.signals.iter().any(|signal| signal.id == *id);
-            self.all.retain(|one| {
-                let over = one.signal.kind == observation.kind && !listed(&one.signal.id);
-                if over {
-                    changes.push(Change::Over(observation.kind));
-                }
-                !over
-            });
+            let over = |one: &mut Announcement| one.signal.kind == observation.kind && !listed(&one.signal.id);
+            changes.extend(self.all.extract_if(.., over).map(|one| Change::Over(one.signal)));
         }
         for signal in observation.signals {
             if let Some(known) = self.all.iter_mut().find(|one| one.signal.id == signal.id) {
@@ -204,13 +199,12 @@ impl Announcements {
         taken
     }
 
-    /// Another copy of the agent has seen this one before; whether it is in force here.
-    pub fn adopt(&mut self, entry: &Entry) -> Option<Deadline> {
-        let known = self.all.iter_mut().find(|one| one.signal.id == entry.id)?;
-        known.first_seen = known.first_seen.min(entry.first_seen);
-        let deadline = known.signal.deadline;
-        self.all.sort_by(|a, b| order(a).cmp(&order(b)));
-        deadline
+    /// Another copy of the agent has seen this one before.
+    pub fn adopt(&mut self, entry: &Entry) {
+        if let Some(known) = self.all.iter_mut().find(|one| one.signal.id == entry.id) {
+            known.first_seen = known.first_seen.min(entry.first_seen);
+            self.all.sort_by(|a, b| order(a).cmp(&order(b)));
+        }
     }
 
     fn insert(&mut self, one: Announcement) {
@@ -218,13 +212,12 @@ impl Announcements {
         self.all.insert(at, one);
     }
 
-    /// Lets go of what has expired; how many.
-    pub fn expire(&mut self, now: Instant) -> Vec<Kind> {
-        let (over, left): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.all).into_iter().partition(|one| one.expires.is_some_and(|at| at <= now));
-        self.all = left;
-        self.expired.extend(over.iter().map(|one| one.signal.id.clone()));
-        over.iter().map(|one| one.signal.kind).collect()
+    /// Lets go of what has expired.
+    pub fn expire(&mut self, now: Instant) -> Vec<Signal> {
+        let expired = |one: &mut Announcement| one.expires.is_some_and(|at| at <= now);
+        let over: Vec<Signal> = self.all.extract_if(.., expired).map(|one| one.signal).collect();
+        self.expired.extend(over.iter().map(|signal| signal.id.clone()));
+        over
     }
 
     /// The one that gives the marks their name at `now`: the strictest, of those the one with the least time left.

@@ -20,7 +20,7 @@ use super::early::Early;
 use super::fencing::Fencing;
 use super::preflight::Preflight;
 use super::record::{Pending, Record, Status};
-use super::state::{Episode, State};
+use super::state::{Entry, Episode, State, Trace};
 use super::{Effect, Input, NodeEvent, PatchAnswer, fence, marks, notes};
 use crate::clock::Now;
 use crate::cni::subnet::Refused;
@@ -29,7 +29,7 @@ use crate::drain::forecast::{self, Forecast};
 use crate::drain::pod::{PodRef, PodView};
 use crate::drain::{Drain, Policy};
 use crate::k8s::node::NodeView;
-use crate::signal::{Action, Deadline, Kind, Observation};
+use crate::signal::{Action, Deadline, Kind, Observation, Signal};
 
 /// How long a restarted agent waits for the platform before it drains by the annotation's deadline, which it can place by
 /// the guest's clock only.
@@ -54,6 +54,8 @@ pub struct Machine {
     fencing: Fencing,
     /// What the present fence and drain are named after.
     episode: Option<Episode>,
+    /// What the present interruption is called outside.
+    trace: Option<Trace>,
     /// The fence is to be reported: since when it was due.
     fence_untold: Option<Instant>,
     /// Marks are to be taken away, or were: the announcement after which the Event is named.
@@ -95,6 +97,7 @@ impl Machine {
             unheard,
             fencing: Fencing::default(),
             episode: None,
+            trace: None,
             fence_untold: None,
             epilogue: None,
             wait_told: false,
@@ -199,11 +202,14 @@ impl Machine {
     fn heard(&mut self, observation: Observation, read_at: Instant, now: Now, effects: &mut Vec<Effect>) {
         self.unheard.retain(|kind| *kind != observation.kind);
         let last = self.base_key(now.instant);
-        for change in self.announcements.observed(observation, read_at, now, &self.config) {
+        let mut changes = self.announcements.observed(observation, read_at, now, &self.config);
+        // What replaces something belongs to the same interruption, which is not over in between.
+        changes.sort_by_key(|change| matches!(change, Change::Over(_)));
+        for change in changes {
             match change {
                 Change::New(id) => self.begin(&id, effects),
                 Change::Moved(id) => self.moved(&id, effects),
-                Change::Over(kind) => self.over(kind, "the platform lists it no longer", &last, effects),
+                Change::Over(signal) => self.over(signal, "the platform lists it no longer", &last, effects),
             }
         }
     }
@@ -213,16 +219,28 @@ impl Machine {
         if self.is_known_to_a_copy(id, effects) {
             return;
         }
+        let Some(entry) = self.announcements.get(id).map(Announcement::entry) else { return };
+        self.trace_from(None, &entry, effects);
         let Some(one) = self.announcements.get(id) else { return };
-        effects.push(Effect::Record(Record::NoticeSeen {
-            kind: one.signal.kind,
-            action: one.signal.action,
-            deadline: one.signal.deadline,
-            detail: one.signal.detail.clone(),
-        }));
+        effects.push(Effect::Record(Record::NoticeSeen { signal: one.signal.clone(), first_seen: one.first_seen }));
         effects.push(Effect::Publish(notes::announce(one)));
         // Its budgets are asked about while there is time to act on the answer.
         self.preflight = None;
+    }
+
+    /// The interruption that `entry` belongs to: the one that there is, or the one that was written down, or a new one.
+    fn trace_from(&mut self, written: Option<Trace>, entry: &Entry, effects: &mut Vec<Effect>) {
+        if self.trace.is_none() {
+            let trace = self.named(written, self.boot_id.as_deref(), entry);
+            effects.push(Effect::Record(Record::Interruption(trace.clone())));
+            self.trace = Some(trace);
+        }
+    }
+
+    fn named(&self, written: Option<Trace>, boot_id: Option<&str>, entry: &Entry) -> Trace {
+        let Entry { kind, id, first_seen, .. } = entry;
+        let new = || Trace::new(&self.config.node_name, boot_id, *kind, id, *first_seen);
+        written.filter(Trace::is_valid).unwrap_or_else(new)
     }
 
     /// Another copy of the agent on this node was first, has counted it and tells of it. Its names are ours.
@@ -230,23 +248,25 @@ impl Machine {
         let record = self.node.as_ref().and_then(|node| self.fencing.foreign_record(node));
         let Some(state) = record.filter(|state| state.boot_id == self.boot_id) else { return false };
         let Some(entry) = state.announcements.iter().find(|entry| entry.id == id) else { return false };
-        let deadline = self.announcements.adopt(entry);
+        self.announcements.adopt(entry);
         self.episode = self.episode.take().or(state.episode);
-        effects.push(Effect::Record(Record::Resumed { kind: entry.kind, deadline }));
+        self.trace_from(state.trace, entry, effects);
+        let adopted = self.announcements.get(id).map(resumed);
+        effects.extend(adopted);
         true
     }
 
     fn moved(&mut self, id: &str, effects: &mut Vec<Effect>) {
         let Some(one) = self.announcements.get(id) else { return };
         let Some(deadline) = one.signal.deadline else { return };
-        effects.push(Effect::Record(Record::Rescheduled { kind: one.signal.kind, deadline }));
+        effects.push(Effect::Record(Record::Rescheduled { kind: one.signal.kind, id: id.to_owned(), deadline }));
         let NodeEvent { key, reason, note, warning } = notes::announce(one);
         let key = format!("{key}/{}", deadline.wall);
         effects.push(Effect::Publish(NodeEvent { key, reason, note: format!("rescheduled: {note}"), warning }));
     }
 
-    fn over(&mut self, kind: Kind, because: &'static str, last: &str, effects: &mut Vec<Effect>) {
-        effects.push(Effect::Record(Record::Over { kind, because }));
+    fn over(&mut self, signal: Signal, because: &'static str, last: &str, effects: &mut Vec<Effect>) {
+        effects.push(Effect::Record(Record::Over { kind: signal.kind, id: signal.id, because }));
         self.epilogue = Some(last.to_owned());
     }
 
@@ -281,17 +301,28 @@ impl Machine {
         let first = state.announcements.first().map(|entry| notes::key(entry.kind, &entry.id, entry.first_seen));
         self.epilogue = state.episode.as_ref().map(|episode| episode.key.clone()).or(first);
         if !same_boot {
+            self.survived(state, effects);
             return;
+        }
+        if let Some(first) = state.announcements.first() {
+            self.trace_from(state.trace, first, effects);
         }
         self.episode = state.episode.or(self.episode.take());
         for one in self.announcements.resume(state.announcements, now, &self.config) {
-            let (kind, deadline) = (one.signal.kind, one.signal.deadline);
-            effects.push(Effect::Record(Record::Resumed { kind, deadline }));
+            effects.push(resumed(&one));
             if one.retold {
                 effects.push(Effect::Publish(notes::announce(&one)));
             }
             self.platform_awaited = Some(now.instant + PLATFORM_PATIENCE);
         }
+    }
+
+    /// What was announced before this boot has happened. Only the way back is left to tell, under the same name.
+    fn survived(&self, state: State, effects: &mut Vec<Effect>) {
+        let Some(first) = state.announcements.first() else { return };
+        let trace = self.named(state.trace, state.boot_id.as_deref(), first);
+        effects.push(Effect::Record(Record::Interruption(trace)));
+        effects.push(Effect::Record(Record::Survived { announcements: state.announcements }));
     }
 
     fn relisted(&mut self, pods: Vec<PodView>, now: Now, effects: &mut Vec<Effect>) {
@@ -325,8 +356,8 @@ impl Machine {
         }
         self.platform_awaited.take_if(|until| now.instant >= *until);
         let last = self.base_key(now.instant);
-        for kind in self.announcements.expire(now.instant) {
-            self.over(kind, "it expired without an interruption", &last, effects);
+        for signal in self.announcements.expire(now.instant) {
+            self.over(signal, "it expired without an interruption", &last, effects);
         }
         let draining = self.announcements.is_draining(&self.config, now.instant);
         if !draining {
@@ -352,11 +383,15 @@ impl Machine {
                 self.episode.iter_mut().for_each(|episode| episode.turns += 1);
             }
             goal.episode.clone_from(&self.episode);
+            goal.trace.clone_from(&self.trace);
             if goal.is_hard() && !was_hard {
                 let leading = self.announcements.leading(&self.config, now.instant);
                 self.fence_untold = leading.map(|one| one.answered_since(&self.config, now.instant));
             }
             self.fencing.aim(goal, self.boot_id.as_ref());
+        }
+        if self.announcements.is_empty() {
+            self.trace = None;
         }
         self.announce_wait(effects);
         if !self.may_mark() {
@@ -571,4 +606,8 @@ impl Machine {
             effects.extend(std::mem::take(&mut self.unpublished).into_iter().map(named).map(Effect::Publish));
         }
     }
+}
+
+fn resumed(one: &Announcement) -> Effect {
+    Effect::Record(Record::Resumed { signal: one.signal.clone(), first_seen: one.first_seen })
 }

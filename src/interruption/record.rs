@@ -10,26 +10,32 @@ use crate::config::Response;
 use crate::drain::forecast::Forecast;
 use crate::drain::outcome::Outcome;
 use crate::drain::pod::PodRef;
-use crate::signal::{Action, Deadline, Kind};
+use crate::interruption::state::{Entry, Trace};
+use crate::signal::{Action, Deadline, Kind, Signal};
 
 /// One thing worth counting and logging. Each is emitted once.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Record {
+    /// An interruption begins, or is taken up; what is announced follows.
+    Interruption(Trace),
+    /// The node was booted again since this was announced: it has happened, and the node is back.
+    Survived {
+        /// What was announced, never empty.
+        announcements: Vec<Entry>,
+    },
     /// A notice that nobody saw before, restarts of the agent included.
     NoticeSeen {
         /// What is announced.
-        kind: Kind,
-        /// What happens to the instance.
-        action: Action,
-        /// When, if known.
-        deadline: Option<Deadline>,
-        /// The signal's own words, if it has any.
-        detail: Option<String>,
+        signal: Signal,
+        /// When it was first seen.
+        first_seen: Timestamp,
     },
     /// The platform moved the time of something that was announced before.
     Rescheduled {
         /// What is announced.
         kind: Kind,
+        /// Identity of the announcement.
+        id: String,
         /// The new time.
         deadline: Deadline,
     },
@@ -37,6 +43,8 @@ pub enum Record {
     Over {
         /// What was announced.
         kind: Kind,
+        /// Identity of the announcement.
+        id: String,
         /// How it is known.
         because: &'static str,
     },
@@ -57,9 +65,9 @@ pub enum Record {
     /// An interruption is taken up again from the node's annotation after a restart.
     Resumed {
         /// What is announced.
-        kind: Kind,
-        /// When, if known.
-        deadline: Option<Deadline>,
+        signal: Signal,
+        /// When it was first seen, by an agent before this one.
+        first_seen: Timestamp,
     },
     /// The state annotation cannot be used; it will be replaced by the next one that is written.
     StateUnreadable {

@@ -20,6 +20,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::time::Instant;
 
 use super::chain;
+use crate::tls::{self, Identity};
 
 /// Bound tokens live for an hour and are replaced by the kubelet well before; once a minute is often enough.
 const REREAD: Duration = Duration::from_secs(60);
@@ -184,16 +185,8 @@ impl Transport {
 }
 
 fn http_client(roots: rustls::RootCertStore, auth: &AuthInfo) -> Result<reqwest::Client, ClientError> {
-    let tls = |error: &dyn std::error::Error| ClientError::Tls(chain(error));
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| tls(&error))?
-        .with_root_certificates(roots);
-    let mut config = match identity(auth)? {
-        Some((certificates, key)) => builder.with_client_auth_cert(certificates, key).map_err(|error| tls(&error))?,
-        None => builder.with_no_client_auth(),
-    };
+    let tls_error = |error: &dyn std::error::Error| ClientError::Tls(chain(error));
+    let mut config = tls::client_config(roots, identity(auth)?).map_err(|error| tls_error(&error))?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     reqwest::Client::builder()
         .tls_backend_preconfigured(config)
@@ -208,7 +201,7 @@ fn http_client(roots: rustls::RootCertStore, auth: &AuthInfo) -> Result<reqwest:
         .tcp_nodelay(true)
         .user_agent(concat!("spotwarden/", env!("CARGO_PKG_VERSION")))
         .build()
-        .map_err(|error| tls(&error))
+        .map_err(|error| tls_error(&error))
 }
 
 fn roots_of(der: Option<&[Vec<u8>]>, pem: Option<&[u8]>) -> Result<rustls::RootCertStore, ClientError> {
@@ -222,8 +215,6 @@ fn roots_of(der: Option<&[Vec<u8>]>, pem: Option<&[u8]>) -> Result<rustls::RootC
     }
     Ok(roots)
 }
-
-type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
 /// The client certificate of a kubeconfig's user.
 fn identity(auth: &AuthInfo) -> Result<Option<Identity>, ClientError> {

@@ -9,22 +9,26 @@ use tracing::{error, info, warn};
 
 use crate::drain::outcome::Outcome;
 use crate::drain::pod::PodRef;
+use crate::interruption::chronicle::SURVIVED;
 use crate::interruption::record::Record;
+use crate::interruption::state::Entry;
 use crate::signal::{Deadline, Kind};
 
 /// Writes the line.
 pub fn log(record: &Record) {
     match record {
-        Record::NoticeSeen { kind, action, deadline, detail } => {
+        Record::NoticeSeen { signal, .. } => {
             warn!(
-                kind = kind.as_str(),
-                action = action.as_str(),
-                deadline = wall(*deadline),
-                detail,
+                kind = signal.kind.as_str(),
+                action = signal.action.as_str(),
+                deadline = wall(signal.deadline),
+                detail = signal.detail,
                 "interruption notice seen"
             );
         }
-        Record::Resumed { kind, deadline } => resumed(*kind, *deadline),
+        Record::Interruption(trace) => info!(trace_id = trace.id, since = %trace.since, "interruption"),
+        Record::Survived { announcements } => survived(announcements),
+        Record::Resumed { signal, .. } => resumed(signal.kind, signal.deadline),
         Record::StateUnreadable { reason } => warn!(reason, "state annotation unreadable"),
         Record::Fenced { after, refused } => fenced(*after, refused),
         Record::FenceFailed { reason } => warn!(reason, "node not fenced yet"),
@@ -38,10 +42,10 @@ pub fn log(record: &Record) {
         Record::DrainFinished { took, slack_seconds, outcomes } => {
             drain_finished(took.as_secs_f64(), *slack_seconds, outcomes);
         }
-        Record::Rescheduled { kind, deadline } => {
+        Record::Rescheduled { kind, deadline, .. } => {
             warn!(kind = kind.as_str(), deadline = %deadline.wall, "interruption rescheduled");
         }
-        Record::Over { kind, because } => info!(kind = kind.as_str(), because, "interruption over"),
+        Record::Over { kind, because, .. } => info!(kind = kind.as_str(), because, "interruption over"),
         Record::Restored => info!("node restored"),
         Record::RestoreFailed { reason } => warn!(reason, "node not restored yet"),
         Record::Preflight { asked, blocked } => preflight(*asked, blocked),
@@ -63,6 +67,13 @@ fn preflight(asked: usize, blocked: &[(PodRef, String)]) {
 
 fn resumed(kind: Kind, deadline: Option<Deadline>) {
     info!(kind = kind.as_str(), deadline = wall(deadline), "interruption resumed after a restart");
+}
+
+fn survived(announcements: &[Entry]) {
+    for one in announcements {
+        let (kind, action) = (one.kind.as_str(), one.action.as_str());
+        info!(kind, action, because = SURVIVED, "interruption over");
+    }
 }
 
 fn fenced(after: Duration, refused: &[&str]) {

@@ -2,6 +2,7 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use rstest::rstest;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -9,8 +10,12 @@ use tokio::time::Instant;
 use super::*;
 use crate::drain::outcome::Outcome;
 use crate::drain::pod::PodRef;
+use crate::interruption::account::Account;
+use crate::interruption::chronicle::{Milestone, News, SURVIVED};
 use crate::interruption::record::Record;
-use crate::signal::{Action, Deadline, Kind};
+use crate::interruption::state::{Entry, Trace};
+use crate::report::find;
+use crate::signal::{Action, Deadline, Kind, Signal};
 
 #[derive(Clone, Default)]
 struct Lines(Arc<Mutex<Vec<u8>>>);
@@ -58,6 +63,15 @@ fn stop(granted: u64, forced: bool) -> Record {
     Record::StopAccepted { pod: pod(), wanted, granted, forced }
 }
 
+fn signal(kind: Kind, deadline: Option<Deadline>) -> Signal {
+    Signal { deadline, ..Signal::new(kind, "i", Action::Terminate) }
+}
+
+fn entry() -> Entry {
+    let (kind, action, first_seen) = (Kind::ScheduledEvent, Action::Reboot, Timestamp::UNIX_EPOCH);
+    Entry { kind, action, id: "i".into(), deadline: None, issued: None, first_seen, detail: None }
+}
+
 fn finished(unfinished: u32) -> Record {
     let outcomes = [1, 2, 3, unfinished, 5];
     Record::DrainFinished { took: Duration::from_secs(61), slack_seconds: Some(12.5), outcomes }
@@ -65,15 +79,10 @@ fn finished(unfinished: u32) -> Record {
 
 #[rstest]
 #[case(
-    Record::NoticeSeen {
-        kind: Kind::SpotInterruption,
-        action: Action::Terminate,
-        deadline: Some(deadline()),
-        detail: None,
-    },
+    Record::NoticeSeen { signal: signal(Kind::SpotInterruption, Some(deadline())), first_seen: Timestamp::UNIX_EPOCH },
     "WARN", "interruption notice seen",
     json!({"kind": "spot-interruption", "action": "terminate", "deadline": "2026-11-21T10:02:00Z"}))]
-#[case(Record::Resumed { kind: Kind::SpotInterruption, deadline: Some(deadline()) },
+#[case(Record::Resumed { signal: signal(Kind::SpotInterruption, Some(deadline())), first_seen: Timestamp::UNIX_EPOCH },
     "INFO", "interruption resumed after a restart", json!({"deadline": "2026-11-21T10:02:00Z"}))]
 #[case(Record::StateUnreadable { reason: "not JSON".into() }, "WARN", "state annotation unreadable",
     json!({"reason": "not JSON"}))]
@@ -85,9 +94,9 @@ fn finished(unfinished: u32) -> Record {
 #[case(Record::DrainStarted { pods: 3, skipped: 2 }, "INFO", "drain started", json!({"pods": 3, "skipped": 2}))]
 #[case(Record::EvictionBlocked { pod: pod(), message: "budget".into() }, "WARN", "eviction blocked",
     json!({"namespace": "shop", "pod": "cart", "reason": "budget"}))]
-#[case(Record::Rescheduled { kind: Kind::ScheduledEvent, deadline: deadline() }, "WARN", "interruption rescheduled",
+#[case(Record::Rescheduled { kind: Kind::ScheduledEvent, id: "i".into(), deadline: deadline() }, "WARN", "interruption rescheduled",
     json!({"kind": "scheduled-event", "deadline": "2026-11-21T10:02:00Z"}))]
-#[case(Record::Over { kind: Kind::ScheduledEvent, because: "withdrawn" }, "INFO", "interruption over",
+#[case(Record::Over { kind: Kind::ScheduledEvent, id: "i".into(), because: "withdrawn" }, "INFO", "interruption over",
     json!({"kind": "scheduled-event", "because": "withdrawn"}))]
 #[case(Record::Restored, "INFO", "node restored", json!({}))]
 #[case(Record::RestoreFailed { reason: "503".into() }, "WARN", "node not restored yet", json!({"reason": "503"}))]
@@ -106,6 +115,10 @@ fn finished(unfinished: u32) -> Record {
 #[case(finished(0), "INFO", "drain finished",
     json!({"took_seconds": 61.0, "slack_seconds": 12.5, "graceful": 1, "shortened": 2, "forced": 3, "skipped": 5}))]
 #[case(finished(4), "ERROR", "drain not finished in time", json!({"unfinished": 4}))]
+#[case(Record::Interruption(Trace { id: "4bf9".into(), since: Timestamp::UNIX_EPOCH }), "INFO", "interruption",
+    json!({"trace_id": "4bf9", "since": "1970-01-01T00:00:00Z"}))]
+#[case(Record::Survived { announcements: vec![entry()] }, "INFO", "interruption over",
+    json!({"kind": "scheduled-event", "action": "reboot", "because": SURVIVED}))]
 #[case(Record::DrainPostponed { subnets: "subnet-1".into() }, "WARN", "drain postponed: a subnet refused addresses lately", json!({"subnets": "subnet-1"}))]
 #[case(Record::NotDrained { reason: "hibernation" }, "WARN", "node not drained", json!({"reason": "hibernation"}))]
 fn a_record_is_one_line_with_its_level_message_and_fields(
@@ -123,7 +136,8 @@ fn a_record_is_one_line_with_its_level_message_and_fields(
 
 #[test]
 fn an_absent_deadline_is_an_absent_field() {
-    let line = logged(&Record::Resumed { kind: Kind::RebalanceRecommendation, deadline: None });
+    let signal = signal(Kind::RebalanceRecommendation, None);
+    let line = logged(&Record::Resumed { signal, first_seen: Timestamp::UNIX_EPOCH });
     assert_eq!(line.get("deadline"), None, "{line}");
 }
 
@@ -163,4 +177,33 @@ fn an_empty_filter_is_the_default() {
 fn a_filter_that_cannot_be_understood_is_named(#[case] text: &str, #[case] message: &str) {
     let error = text.parse::<LogFilter>().unwrap_err().to_string();
     assert!(error.starts_with(message), "{error}");
+}
+
+#[rstest]
+#[case(LogFormat::Json)]
+#[case(LogFormat::Plain)]
+fn a_report_is_one_line_from_which_the_account_comes_back(#[case] format: LogFormat) {
+    let mut account = Account::drained();
+    account.pods[3].blocked_by = Some("\u{1b}[31m\"two\nlines\"\u{85}\\ and 한글".into());
+    let milestones = [
+        (Milestone::Announced, 0),
+        (Milestone::Resumed, 0),
+        (Milestone::Fenced, 0),
+        (Milestone::DrainStarted, 0),
+        (Milestone::Rescheduled, 0),
+        (Milestone::DrainFinished, 1),
+        (Milestone::Over, 1),
+        (Milestone::Restored, 1),
+    ];
+    for (milestone, lines) in milestones {
+        let account = Arc::new(account.clone());
+        let news = News { milestone, account: account.clone() };
+        let text = captured(format, "info", || report::log(&news));
+        assert_eq!(text.lines().count(), lines, "{milestone:?}: {text}");
+        if lines > 0 {
+            assert!(text.contains(report::MESSAGE) && !text.contains('\u{1b}'), "{text}");
+            let found = find::reports(&text).accounts;
+            assert_eq!(found, [(*account).clone()], "{text}");
+        }
+    }
 }

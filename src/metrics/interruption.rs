@@ -9,9 +9,9 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::interruption::record::Record;
 use crate::signal::Kind;
 
-/// Upper bounds in seconds. The promise is a tenth of a second; the API server's own latency and a first failed attempt
-/// fill the rest.
-const FENCE_BUCKETS: [f64; 6] = [0.025, 0.05, 0.1, 0.25, 1.0, 5.0];
+/// Upper bounds in seconds. The promise is half a tenth of a second; the API server's own latency and a first failed
+/// attempt fill the rest.
+const FENCE_BUCKETS: [f64; 4] = [0.05, 0.1, 0.25, 1.0];
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct KindLabel {
@@ -82,8 +82,8 @@ impl InterruptionMetrics {
     /// Counts what concerns notices and the fence.
     pub fn record(&self, record: &Record) {
         match record {
-            Record::NoticeSeen { kind, .. } => {
-                self.notices.get_or_create(&KindLabel { kind: kind.as_str() }).inc();
+            Record::NoticeSeen { signal, .. } => {
+                self.notices.get_or_create(&KindLabel { kind: signal.kind.as_str() }).inc();
             }
             Record::Fenced { after, refused } => {
                 self.notice_to_fence.observe(after.as_secs_f64());
@@ -99,6 +99,8 @@ impl InterruptionMetrics {
                 self.state_annotation_errors.inc();
             }
             Record::Resumed { .. }
+            | Record::Interruption(_)
+            | Record::Survived { .. }
             | Record::Rescheduled { .. }
             | Record::Over { .. }
             | Record::RestoreFailed { .. }

@@ -139,6 +139,11 @@ impl SimIpamd {
         self.change(|node, now| node.remove(name, now));
     }
 
+    /// The addresses of a pod that runs; empty while it waits for them.
+    pub fn addresses_of(&self, name: &str) -> Vec<IpAddr> {
+        self.change(|node, _| node.addresses_of(name))
+    }
+
     /// Whether the node has the taint of a cordon, which ipamd heeds.
     pub fn set_unschedulable(&self, unschedulable: bool) {
         self.change(|node, _| node.unschedulable = unschedulable);

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use source::{Mention, mentions, test_modules};
 
 /// The modules that decide: functions of (state, input, time). `signal` declares what they decide about.
-const PURE: [&str; 22] = [
+const PURE: &[&str] = &[
     "interruption",
     "drain",
     "signal",
@@ -32,6 +32,20 @@ const PURE: [&str; 22] = [
     "cni::subnet",
     "cni::taint",
     "cni::warm",
+    "notify::alertmanager",
+    "notify::delivery",
+    "notify::facts",
+    "notify::place",
+    "notify::plan",
+    "notify::slack",
+    "notify::turn",
+    "notify::webhook",
+    "otlp::names",
+    "otlp::schedule",
+    "report::find",
+    "report::svg",
+    "report::table",
+    "report::words",
 ];
 
 /// The modules that may name the simulators: the command that shows them, and where the tree is declared.
@@ -49,7 +63,7 @@ const PURE_MAY_USE: [&str; 7] = [
 ];
 
 /// Crates that pure modules may use. Everything else reaches a socket, a task or the outside in some way.
-const PURE_CRATES: [&str; 8] = ["alloc", "backon", "core", "jiff", "serde", "serde_json", "std", "thiserror"];
+const PURE_CRATES: [&str; 9] = ["alloc", "backon", "core", "jiff", "ring", "serde", "serde_json", "std", "thiserror"];
 
 /// Parts of the standard library that are not plain computation.
 const IMPURE_STD: [&str; 9] = [

@@ -21,6 +21,12 @@ mod imds;
 #[cfg(test)]
 mod manifests;
 #[cfg(test)]
+mod monitoring;
+#[cfg(test)]
+mod otlp;
+#[cfg(test)]
+mod peers;
+#[cfg(test)]
 mod scenarios;
 #[cfg(test)]
 mod stop_parity;

@@ -270,3 +270,20 @@ fn an_address_of_ipamd_that_cannot_be_one_is_refused(#[case] value: &str, #[case
     let message = message(&[("cni-introspection-address", value)], &[]);
     assert!(message.starts_with("--cni-introspection-address is `") && message.contains(why), "{message}");
 }
+
+#[test]
+fn proxies_and_certificates_have_the_names_that_everybody_uses() {
+    let environment = [
+        ("https_proxy", "http://a:1"),
+        ("HTTPS_PROXY", "http://b:1"),
+        ("NO_PROXY", ".svc"),
+        ("SSL_CERT_FILE", "/ca.pem"),
+    ];
+    let expected = EgressConfig {
+        https_proxy: Some("http://a:1".into()),
+        http_proxy: None,
+        no_proxy: Some(".svc".into()),
+        ca_file: Some("/ca.pem".into()),
+    };
+    assert_eq!(egress(&environment.into_iter().collect()), expected);
+}

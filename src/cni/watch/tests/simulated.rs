@@ -1,6 +1,7 @@
 //! What is read of a simulated ipamd against what is the case on its node.
 
 use super::*;
+use crate::cni::alarm::Alarms;
 use crate::sim::ipamd::{Endpoint, NodeSpec, Settings, SimIpamd, Subnet, Version};
 
 const SUBNET: &str = "subnet-0123456789abcdef0";
@@ -145,6 +146,32 @@ async fn a_cordon_ends_the_reach_as_it_ends_the_growth() {
     world.bench.facts.send_modify(|facts| facts.cordoned = true);
     let found = world.next_is_true("cordoned").await;
     assert_eq!(found.state, State::NodeUnschedulable);
+}
+
+#[tokio::test(start_paused = true)]
+async fn ipamd_is_asked_at_most_once_in_ten_seconds() {
+    let mut world = World::new(NodeSpec::default(), &[]).await;
+    world.next_is_true("at first").await;
+    let before = world.sim.requests().len();
+    sleep(Duration::from_mins(60)).await;
+    let asked = world.sim.requests().len() - before;
+    assert!((300..=360).contains(&asked), "{asked} requests in an hour");
+    assert_eq!(world.sim.most_in_flight(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn waves_of_pods_raise_no_alarm_however_they_fall_on_the_readings() {
+    let mut world = World::new(NodeSpec::default(), &[]).await;
+    let mut alarms = Alarms::default();
+    let clock = Clock::anchored("2026-05-04T10:00:00Z".parse().unwrap());
+    for wave in 0..40_u64 {
+        world.add(6);
+        sleep(Duration::from_secs(20 + wave % 9)).await;
+        world.remove(6);
+        sleep(Duration::from_secs(20 + wave % 7)).await;
+        let headroom = world.bench.headroom.borrow().clone().unwrap();
+        assert!(alarms.step(clock.now(), &headroom).is_empty(), "wave {wave}: {headroom:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
