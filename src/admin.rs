@@ -32,6 +32,7 @@ use crate::clock::Clock;
 use crate::cni::model::Headroom;
 use crate::interruption::record::Status;
 use crate::metrics::Metrics;
+use crate::notify::SinkStatus;
 use readiness::Readiness;
 
 /// Connections served at once; later ones wait in the kernel's queue. Probes and two scrapers need three.
@@ -75,6 +76,8 @@ pub struct Handles {
     pub status: watch::Receiver<Status>,
     /// For `/`, too.
     pub headroom: watch::Receiver<Option<Arc<Headroom>>>,
+    /// For `/`, too.
+    pub sinks: watch::Receiver<Vec<SinkStatus>>,
     /// For "in 1 min 12 s".
     pub clock: Clock,
     /// Name of the own Node.
@@ -172,6 +175,7 @@ fn page(handles: &Handles) -> Response<Full<Bytes>> {
         node_name: &handles.node_name,
         status: &status,
         headroom: headroom.as_deref(),
+        sinks: &handles.sinks.borrow(),
         report: handles.readiness.report(status.node_seen),
         dry_run: handles.dry_run,
         now: handles.clock.now(),

@@ -35,9 +35,16 @@ use crate::k8s::api::Api;
 use crate::k8s::events::PublishError;
 use crate::k8s::metered::metered;
 use crate::k8s::{events, watch as k8s_watch};
+use crate::metrics::otlp::OtlpMetrics;
 use crate::metrics::{Metrics, NodeInfo};
 use crate::monitor::ImdsMonitor;
 use crate::monitor::network::Round;
+use crate::notify;
+use crate::notify::SinkStatus;
+use crate::notify::place::Place;
+use crate::otlp::OtlpSignal;
+use crate::otlp::exporter::Exporter;
+use crate::otlp::traces::Traces;
 use crate::signal::{Kind, Observation, SignalSource};
 
 /// One POST of an Event.
@@ -57,6 +64,11 @@ pub struct Agent {
     headroom: watch::Sender<Option<Arc<Headroom>>>,
     news: broadcast::Sender<News>,
     identity: watch::Sender<NodeInfo>,
+    /// None if no telemetry is pushed.
+    otlp: Option<OtlpMetrics>,
+    /// What the own Node says of its place.
+    place: watch::Sender<Place>,
+    sinks: watch::Sender<Vec<SinkStatus>>,
 }
 
 /// Tells people what happens, until the agent stops.
@@ -76,7 +88,9 @@ impl Agent {
     pub fn new(config: Config, kube: kube::Client, clock: Clock) -> Result<Self, BuildError> {
         let status = watch::Sender::new(Status::default());
         let headroom = watch::Sender::new(None);
-        let metrics = Arc::new(Metrics::new(status.subscribe(), headroom.subscribe()));
+        let mut metrics = Metrics::new(status.subscribe(), headroom.subscribe());
+        let otlp = config.otlp.as_ref().map(|otlp| metrics.count_exports(otlp));
+        let metrics = Arc::new(metrics);
         let cni = config.cni.enabled.then(|| cni::client::Client::new(&config.cni)).transpose()?;
         let client = metered(kube, metrics.api.clone());
         let imds = imds::Client::new(&config.imds, clock, metrics.imds.clone())?;
@@ -90,8 +104,25 @@ impl Agent {
         }
         let news = broadcast::Sender::new(NEWS_KEPT);
         let identity = watch::Sender::new(NodeInfo { node: config.node_name.clone(), ..NodeInfo::default() });
+        let place = watch::Sender::new(Place { node: config.node_name.clone(), ..Place::default() });
+        let sinks = watch::Sender::new(notify::sinks(&config.notify));
         let config = Arc::new(config);
-        Ok(Self { config, client, imds, clock, metrics, readiness, status, cni, headroom, news, identity })
+        Ok(Self {
+            config,
+            client,
+            imds,
+            clock,
+            metrics,
+            readiness,
+            status,
+            cni,
+            headroom,
+            news,
+            identity,
+            otlp,
+            place,
+            sinks,
+        })
     }
 
     /// The agent's own registry.
@@ -118,6 +149,18 @@ impl Agent {
     /// they told in the next account.
     pub fn news(&self) -> broadcast::Receiver<News> {
         self.news.subscribe()
+    }
+
+    /// The way of spans to a collector, if there is one; to be run beside the agent by one of its tellers.
+    pub fn traces(&self) -> Option<Traces> {
+        let (config, counts) = (self.config.otlp.as_ref()?, self.otlp.clone()?);
+        let exporter = Exporter::new(OtlpSignal::Traces, config, &self.config.egress, counts, self.clock)?;
+        Some(Traces::new(exporter, config.resource.clone(), self.identity.subscribe()))
+    }
+
+    /// Who outside of the cluster is told, and how that went last.
+    pub fn sinks(&self) -> watch::Receiver<Vec<SinkStatus>> {
+        self.sinks.subscribe()
     }
 
     /// Runs until `shutdown` resolves. The node's state is left as it is; it is recorded on the node.
@@ -179,6 +222,12 @@ impl Agent {
             }
             if let Input::Node(node) = &input {
                 node_uid.clone_from(&node.uid);
+                self.identity.send_if_modified(|info| {
+                    let news = info.node_uid != node_uid;
+                    info.node_uid.clone_from(&node_uid);
+                    news
+                });
+                self.place.send_if_modified(|place| place.learn(Place::of(node)));
             }
             let now = self.clock.now();
             for effect in machine.handle(now, input) {
@@ -197,9 +246,25 @@ impl Agent {
     }
 
     /// Everybody who tells people. Each goes on until `closing` becomes true, and then finishes what it has to say.
-    #[allow(clippy::unused_self, reason = "nobody is told yet")]
-    fn tellers(&self, _closing: &watch::Sender<bool>) -> FuturesUnordered<Teller> {
-        FuturesUnordered::new()
+    fn tellers(&self, closing: &watch::Sender<bool>) -> FuturesUnordered<Teller> {
+        let mut tellers = FuturesUnordered::new();
+        if self.config.dry_run {
+            // A rehearsal wakes nobody up.
+            return tellers;
+        }
+        let sources = notify::Sources {
+            status: self.status.subscribe(),
+            place: self.place.subscribe(),
+            identity: self.identity.subscribe(),
+            clock: self.clock,
+            metrics: self.metrics.notify.clone(),
+            sinks: self.sinks.clone(),
+        };
+        match notify::tellers(&self.config.notify, &self.config.egress, &sources, || self.news(), closing) {
+            Ok(all) => tellers.extend(all),
+            Err(error) => tracing::error!(%error, "nobody outside of the cluster can be told"),
+        }
+        tellers
     }
 
     /// Everything that the platform announces, from one worker that never asks two questions at once.
@@ -314,7 +379,7 @@ impl Worker {
         let reason = match timeout(IDENTITY_PATIENCE, self.imds.identity()).await {
             Ok(Ok(identity)) => {
                 self.identity_due = None;
-                let info = node_info(&self.identity.borrow().node, identity);
+                let info = node_info(&self.identity.borrow(), identity);
                 self.metrics.set_node_info(info.clone());
                 self.identity.send_replace(info);
                 return;
@@ -327,14 +392,18 @@ impl Worker {
     }
 }
 
-fn node_info(node_name: &str, identity: Identity) -> NodeInfo {
+fn node_info(known: &NodeInfo, identity: Identity) -> NodeInfo {
     NodeInfo {
-        node: node_name.to_owned(),
+        node: known.node.clone(),
+        node_uid: known.node_uid.clone(),
         instance_id: identity.instance_id.unwrap_or_default(),
         instance_type: identity.instance_type.unwrap_or_default(),
         zone: identity.availability_zone.unwrap_or_default(),
         region: identity.region.unwrap_or_default(),
         lifecycle: identity.life_cycle.unwrap_or_default(),
+        account_id: identity.account_id.unwrap_or_default(),
+        image_id: identity.image_id.unwrap_or_default(),
+        architecture: identity.architecture.unwrap_or_default(),
     }
 }
 

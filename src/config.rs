@@ -3,6 +3,7 @@
 //! [`settings`] lists what can be set and under which names, [`parse`] turns what was given into these values or into one
 //! line that says what is wrong. Below this module nobody reads the environment or sees a string that has to be parsed.
 
+pub mod otlp;
 pub mod parse;
 pub mod settings;
 mod shares;
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::notify::settings::NotifyConfig;
 use crate::signal::Kind;
 
 /// What to do when an eviction is still refused at a pod's latest start.
@@ -168,6 +170,10 @@ pub struct Config {
     pub cni: CniConfig,
     /// Reaching the outside.
     pub egress: EgressConfig,
+    /// Pushing telemetry, if it is to be pushed.
+    pub otlp: Option<otlp::OtlpConfig>,
+    /// Who outside of the cluster is told.
+    pub notify: NotifyConfig,
     /// Decide and report, change nothing.
     pub dry_run: bool,
     /// Identity of the kernel's boot, as the kubelet reports it in the Node's status; absent where the machine does not
@@ -226,6 +232,8 @@ impl Config {
                 taint_on_exhaustion: false,
             },
             egress: EgressConfig::default(),
+            otlp: None,
+            notify: NotifyConfig::default(),
             dry_run: false,
             boot_id: None,
             booted_at: None,

@@ -5,7 +5,7 @@
 //!                        (pure decisions)  ▲             │
 //!                               │          └── own Node, own node's pods
 //!                               ▼
-//!                    metrics, log, Events, page
+//!                    metrics, log, Events, page, messages
 //! ```
 //!
 //! [`agent`] puts it together and is the file to read first. The modules below follow the flow.
@@ -36,8 +36,11 @@ pub mod k8s;
 // What an operator sees.
 pub mod admin;
 pub mod egress;
+pub mod gzip;
 pub mod log;
 pub mod metrics;
+pub mod notify;
+pub mod otlp;
 
 // Put together.
 pub mod agent;

@@ -16,7 +16,9 @@ pub mod identity;
 pub mod imds;
 pub mod interruption;
 pub mod negotiate;
+pub mod notify;
 pub mod occasional;
+pub mod otlp;
 pub mod process;
 pub mod state;
 
@@ -30,14 +32,17 @@ use prometheus_client::registry::{Registry, Unit};
 use tokio::sync::watch;
 
 use crate::cni::model::Headroom;
+use crate::config::otlp::OtlpConfig;
 use crate::drain::eviction::EvictionAnswer;
 use crate::interruption::record::{Record, Status};
+use crate::otlp::OtlpSignal;
 pub use api::ApiMetrics;
 use drain::DrainMetrics;
 use identity::Identity;
 pub use identity::NodeInfo;
 use interruption::InterruptionMetrics;
 use negotiate::Format;
+use otlp::OtlpMetrics;
 
 /// The prefix of every metric but `process_*`.
 pub const PREFIX: &str = "spotwarden";
@@ -52,6 +57,8 @@ pub struct Metrics {
     pub api: ApiMetrics,
     /// Reading the VPC CNI.
     pub cni: cni::CniMetrics,
+    /// Messages to people outside of the cluster.
+    pub notify: notify::NotifyMetrics,
     interruption: InterruptionMetrics,
     drain: DrainMetrics,
     identity: Identity,
@@ -71,7 +78,15 @@ impl Metrics {
         let api = ApiMetrics::register(own);
         let cni = cni::CniMetrics::register(own);
         own.register_collector(Box::new(cni::HeadroomCollector::new(headroom)));
-        Self { registry, imds, api, cni, interruption, drain, identity }
+        let notify = notify::NotifyMetrics::register(own);
+        Self { registry, imds, api, cni, notify, interruption, drain, identity }
+    }
+
+    /// Registers the counters of what is pushed to a collector.
+    pub fn count_exports(&mut self, config: &OtlpConfig) -> OtlpMetrics {
+        let signals = [(OtlpSignal::Metrics, &config.metrics), (OtlpSignal::Traces, &config.traces)];
+        let signals = signals.into_iter().filter(|(_, target)| target.is_some()).map(|(signal, _)| signal);
+        OtlpMetrics::register(self.registry.sub_registry_with_prefix(PREFIX), signals)
     }
 
     /// Counts one thing that the machine reported.

@@ -67,6 +67,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         readiness: readiness.clone(),
         status: agent.status(),
         headroom: agent.headroom(),
+        sinks: agent.sinks(),
         clock,
         node_name,
         dry_run,

@@ -3,6 +3,8 @@
 //! Pure: the command line and the environment come in as values. Every check is made here, so that nothing can turn out
 //! to be wrong when a notice arrives.
 
+mod notify;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -77,13 +79,18 @@ pub enum ConfigError {
 
 /// A value and where it came from.
 #[derive(Clone, Debug)]
-struct Given {
-    name: String,
-    value: String,
+pub(super) struct Given {
+    pub(super) name: String,
+    pub(super) value: String,
 }
 
 impl Given {
-    fn refuse(&self, why: impl Into<String>, valid: impl Into<String>) -> ConfigError {
+    /// The same for a value that must not be repeated.
+    pub(super) fn hidden(&self) -> Self {
+        Self { name: self.name.clone(), value: "…".into() }
+    }
+
+    pub(super) fn refuse(&self, why: impl Into<String>, valid: impl Into<String>) -> ConfigError {
         let value = shown(&self.value);
         ConfigError::Invalid { name: self.name.clone(), value, why: why.into(), valid: valid.into() }
     }
@@ -132,6 +139,8 @@ pub fn run_config(flags: &dyn Fn(&str) -> Option<String>, env: &Environment) -> 
             taint_on_exhaustion: taint_on_exhaustion(&sources)?,
         },
         egress: egress(env),
+        otlp: super::otlp::parse(env, sources.get("otlp-headers-file"))?,
+        notify: notify::notify(&sources)?,
         dry_run: sources.choice("dry-run", &BOOLS)?,
         // Facts of the machine, not settings.
         boot_id: None,
@@ -219,7 +228,12 @@ pub fn effective(flags: &dyn Fn(&str) -> Option<String>, env: &Environment) -> V
         value: Some(value.to_owned()),
         source: Source::Environment,
     });
-    SETTINGS.iter().map(of_setting).chain([endpoint]).chain(rust_log).collect()
+    let otlp = super::otlp::VARIABLES.into_iter().filter_map(|name| {
+        let value = env.get(name)?;
+        let value = if super::otlp::is_secret(name) { "(hidden)" } else { value };
+        Some(Effective { flag: None, env: name, value: Some(value.to_owned()), source: Source::Environment })
+    });
+    SETTINGS.iter().map(of_setting).chain([endpoint]).chain(rust_log).chain(otlp).collect()
 }
 
 /// What decides where the metadata service answers.
@@ -454,8 +468,7 @@ fn base_url(given: &Given) -> Result<String, ConfigError> {
     let valid = "write for example http://169.254.169.254 or http://[fd00:ec2::254]";
     if given.value.contains('@') {
         // The value is not repeated: it holds a secret.
-        let hidden = Given { name: given.name.clone(), value: "…".into() };
-        return Err(hidden.refuse("holds credentials, which the metadata service does not take", valid));
+        return Err(given.hidden().refuse("holds credentials, which the metadata service does not take", valid));
     }
     let uri: http::Uri = given.value.parse().map_err(|_| given.refuse("is not a URL", valid))?;
     let Some(authority) = uri.authority().filter(|_| uri.scheme_str() == Some("http")) else {

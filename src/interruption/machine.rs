@@ -20,7 +20,7 @@ use super::early::Early;
 use super::fencing::Fencing;
 use super::preflight::Preflight;
 use super::record::{Pending, Record, Status};
-use super::state::{Episode, State};
+use super::state::{Entry, Episode, State, Trace};
 use super::{Effect, Input, NodeEvent, PatchAnswer, fence, marks, notes};
 use crate::clock::Now;
 use crate::cni::subnet::Refused;
@@ -54,6 +54,8 @@ pub struct Machine {
     fencing: Fencing,
     /// What the present fence and drain are named after.
     episode: Option<Episode>,
+    /// What the present interruption is called outside.
+    trace: Option<Trace>,
     /// The fence is to be reported: since when it was due.
     fence_untold: Option<Instant>,
     /// Marks are to be taken away, or were: the announcement after which the Event is named.
@@ -95,6 +97,7 @@ impl Machine {
             unheard,
             fencing: Fencing::default(),
             episode: None,
+            trace: None,
             fence_untold: None,
             epilogue: None,
             wait_told: false,
@@ -199,7 +202,10 @@ impl Machine {
     fn heard(&mut self, observation: Observation, read_at: Instant, now: Now, effects: &mut Vec<Effect>) {
         self.unheard.retain(|kind| *kind != observation.kind);
         let last = self.base_key(now.instant);
-        for change in self.announcements.observed(observation, read_at, now, &self.config) {
+        let mut changes = self.announcements.observed(observation, read_at, now, &self.config);
+        // What replaces something belongs to the same interruption, which is not over in between.
+        changes.sort_by_key(|change| matches!(change, Change::Over(_)));
+        for change in changes {
             match change {
                 Change::New(id) => self.begin(&id, effects),
                 Change::Moved(id) => self.moved(&id, effects),
@@ -213,11 +219,28 @@ impl Machine {
         if self.is_known_to_a_copy(id, effects) {
             return;
         }
+        let Some(entry) = self.announcements.get(id).map(Announcement::entry) else { return };
+        self.trace_from(None, &entry, effects);
         let Some(one) = self.announcements.get(id) else { return };
         effects.push(Effect::Record(Record::NoticeSeen { signal: one.signal.clone(), first_seen: one.first_seen }));
         effects.push(Effect::Publish(notes::announce(one)));
         // Its budgets are asked about while there is time to act on the answer.
         self.preflight = None;
+    }
+
+    /// The interruption that `entry` belongs to: the one that there is, or the one that was written down, or a new one.
+    fn trace_from(&mut self, written: Option<Trace>, entry: &Entry, effects: &mut Vec<Effect>) {
+        if self.trace.is_none() {
+            let trace = self.named(written, self.boot_id.as_deref(), entry);
+            effects.push(Effect::Record(Record::Interruption(trace.clone())));
+            self.trace = Some(trace);
+        }
+    }
+
+    fn named(&self, written: Option<Trace>, boot_id: Option<&str>, entry: &Entry) -> Trace {
+        let Entry { kind, id, first_seen, .. } = entry;
+        let new = || Trace::new(&self.config.node_name, boot_id, *kind, id, *first_seen);
+        written.filter(Trace::is_valid).unwrap_or_else(new)
     }
 
     /// Another copy of the agent on this node was first, has counted it and tells of it. Its names are ours.
@@ -227,6 +250,7 @@ impl Machine {
         let Some(entry) = state.announcements.iter().find(|entry| entry.id == id) else { return false };
         self.announcements.adopt(entry);
         self.episode = self.episode.take().or(state.episode);
+        self.trace_from(state.trace, entry, effects);
         let adopted = self.announcements.get(id).map(resumed);
         effects.extend(adopted);
         true
@@ -277,7 +301,11 @@ impl Machine {
         let first = state.announcements.first().map(|entry| notes::key(entry.kind, &entry.id, entry.first_seen));
         self.epilogue = state.episode.as_ref().map(|episode| episode.key.clone()).or(first);
         if !same_boot {
+            self.survived(state, effects);
             return;
+        }
+        if let Some(first) = state.announcements.first() {
+            self.trace_from(state.trace, first, effects);
         }
         self.episode = state.episode.or(self.episode.take());
         for one in self.announcements.resume(state.announcements, now, &self.config) {
@@ -287,6 +315,14 @@ impl Machine {
             }
             self.platform_awaited = Some(now.instant + PLATFORM_PATIENCE);
         }
+    }
+
+    /// What was announced before this boot has happened. Only the way back is left to tell, under the same name.
+    fn survived(&self, state: State, effects: &mut Vec<Effect>) {
+        let Some(first) = state.announcements.first() else { return };
+        let trace = self.named(state.trace, state.boot_id.as_deref(), first);
+        effects.push(Effect::Record(Record::Interruption(trace)));
+        effects.push(Effect::Record(Record::Survived { announcements: state.announcements }));
     }
 
     fn relisted(&mut self, pods: Vec<PodView>, now: Now, effects: &mut Vec<Effect>) {
@@ -347,11 +383,15 @@ impl Machine {
                 self.episode.iter_mut().for_each(|episode| episode.turns += 1);
             }
             goal.episode.clone_from(&self.episode);
+            goal.trace.clone_from(&self.trace);
             if goal.is_hard() && !was_hard {
                 let leading = self.announcements.leading(&self.config, now.instant);
                 self.fence_untold = leading.map(|one| one.answered_since(&self.config, now.instant));
             }
             self.fencing.aim(goal, self.boot_id.as_ref());
+        }
+        if self.announcements.is_empty() {
+            self.trace = None;
         }
         self.announce_wait(effects);
         if !self.may_mark() {

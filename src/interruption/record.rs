@@ -10,11 +10,19 @@ use crate::config::Response;
 use crate::drain::forecast::Forecast;
 use crate::drain::outcome::Outcome;
 use crate::drain::pod::PodRef;
+use crate::interruption::state::{Entry, Trace};
 use crate::signal::{Action, Deadline, Kind, Signal};
 
 /// One thing worth counting and logging. Each is emitted once.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Record {
+    /// An interruption begins, or is taken up; what is announced follows.
+    Interruption(Trace),
+    /// The node was booted again since this was announced: it has happened, and the node is back.
+    Survived {
+        /// What was announced, never empty.
+        announcements: Vec<Entry>,
+    },
     /// A notice that nobody saw before, restarts of the agent included.
     NoticeSeen {
         /// What is announced.

@@ -119,6 +119,8 @@ impl DrainMetrics {
             Record::DrainStarted { .. }
             | Record::NoticeSeen { .. }
             | Record::Resumed { .. }
+            | Record::Interruption(_)
+            | Record::Survived { .. }
             | Record::Rescheduled { .. }
             | Record::Over { .. }
             | Record::Restored

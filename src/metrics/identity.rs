@@ -3,13 +3,14 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, LabelSetEncoder};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
-/// The labels of `spotwarden_node_info`: the one place for names that belong on no other series.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
+/// Who and where: the labels of `spotwarden_node_info`, the one place for names that belong on no other series, and what
+/// only a resource says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct NodeInfo {
     /// Name of the Node.
     pub node: String,
@@ -23,6 +24,28 @@ pub struct NodeInfo {
     pub region: String,
     /// `spot` or `on-demand`.
     pub lifecycle: String,
+    /// The Node's UID; no label.
+    pub node_uid: String,
+    /// The account, twelve digits; no label.
+    pub account_id: String,
+    /// E.g. `ami-0123456789abcdef0`; no label.
+    pub image_id: String,
+    /// In EC2's words, `x86_64` or `arm64`; no label.
+    pub architecture: String,
+}
+
+impl EncodeLabelSet for NodeInfo {
+    fn encode(&self, encoder: &mut LabelSetEncoder) -> Result<(), std::fmt::Error> {
+        let labels = [
+            ("node", self.node.as_str()),
+            ("instance_id", self.instance_id.as_str()),
+            ("instance_type", self.instance_type.as_str()),
+            ("zone", self.zone.as_str()),
+            ("region", self.region.as_str()),
+            ("lifecycle", self.lifecycle.as_str()),
+        ];
+        EncodeLabelSet::encode(&labels, encoder)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

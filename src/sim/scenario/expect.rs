@@ -111,7 +111,7 @@ pub struct NodeExpect {
     /// What the agent says to be coming.
     pub pending: Option<Vec<Kind>>,
     /// The headroom of pod addresses.
-    pub headroom: Option<HeadroomExpect>,
+    pub headroom: Option<Box<HeadroomExpect>>,
 }
 
 /// Two times since the start of the world, both included.

@@ -103,6 +103,7 @@ impl Agents {
             readiness: agent.readiness(),
             status: status.clone(),
             headroom: headroom.clone(),
+            sinks: agent.sinks(),
             clock: self.clock,
             node_name: self.config.node_name.clone(),
             dry_run: self.config.dry_run,
@@ -149,7 +150,7 @@ impl Agents {
             tokio::select! {
                 Ok(()) = life.status.changed() => {}
                 // Where there is no VPC CNI, each reading says so again.
-                Ok(_) = headroom_again(&mut life.headroom) => {}
+                Ok(()) = headroom_again(&mut life.headroom) => {}
                 // The process is gone; its end arrives by the other branch, once.
                 else => std::future::pending::<()>().await,
             }

@@ -1,0 +1,178 @@
+//! One request to the collector, and what its answer means. When to ask again is the caller's to decide.
+
+use std::time::Duration;
+
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::{HeaderMap, StatusCode};
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceResponse;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
+use prost::Message;
+
+use super::headers::HeaderFile;
+use super::schedule::Outcome;
+use super::{Failure, OtlpSignal};
+use crate::clock::Clock;
+use crate::config::EgressConfig;
+use crate::config::otlp::{OtlpConfig, OtlpTarget};
+use crate::egress::{self, Answer, SendError};
+use crate::gzip::gzip;
+use crate::metrics::otlp::OtlpMetrics;
+
+/// Of the collector's own words no more is logged.
+const MAX_MESSAGE: usize = 200;
+
+/// Sends one signal to its collector.
+#[derive(Debug)]
+pub struct Exporter {
+    signal: OtlpSignal,
+    target: OtlpTarget,
+    headers: Option<HeaderFile>,
+    egress: EgressConfig,
+    /// Built at the first request: a file that is missing then may be there for the next.
+    client: Option<reqwest::Client>,
+    counts: OtlpMetrics,
+    clock: Clock,
+    /// The last failure, so that a lasting one is told once.
+    trouble: Option<String>,
+}
+
+/// A failure with its words.
+struct Trouble {
+    failure: Failure,
+    outcome: Outcome,
+    words: String,
+}
+
+impl Exporter {
+    /// An exporter of `signal`; `None` if it goes nowhere.
+    pub fn new(
+        signal: OtlpSignal,
+        config: &OtlpConfig,
+        egress: &EgressConfig,
+        counts: OtlpMetrics,
+        clock: Clock,
+    ) -> Option<Self> {
+        let target = match signal {
+            OtlpSignal::Metrics => config.metrics.clone(),
+            OtlpSignal::Traces => config.traces.clone(),
+        };
+        Some(Self {
+            signal,
+            target: target?,
+            headers: config.headers_file.clone().map(HeaderFile::new),
+            egress: egress.clone(),
+            client: None,
+            counts,
+            clock,
+            trouble: None,
+        })
+    }
+
+    /// Sends one request and counts and logs what becomes of it. Over within `limit`, and within the signal's own limit.
+    pub async fn send(&mut self, body: Vec<u8>, limit: Duration) -> Outcome {
+        let tried = self.attempt(body, limit).await;
+        let trouble = match tried {
+            Ok(answer) => self.judge(&answer),
+            Err(trouble) => Some(trouble),
+        };
+        self.tell(trouble)
+    }
+
+    async fn attempt(&mut self, body: Vec<u8>, limit: Duration) -> Result<Answer, Trouble> {
+        let headers = self.headers.as_mut().map(HeaderFile::read).transpose().map_err(unusable)?;
+        let client = match &self.client {
+            Some(client) => client.clone(),
+            None => egress::client(&self.egress, &self.target.tls).map_err(|error| unusable(error.to_string()))?,
+        };
+        self.client = Some(client.clone());
+        let mut all = self.target.headers.clone();
+        all.extend(headers.unwrap_or_else(HeaderMap::new));
+        let request = client.post(&self.target.endpoint).headers(all).header(CONTENT_TYPE, "application/x-protobuf");
+        let request = if self.target.gzip {
+            request.header(CONTENT_ENCODING, "gzip").body(gzip(&body))
+        } else {
+            request.body(body)
+        };
+        let sent = egress::send(request, limit.min(self.target.timeout), self.clock.now().wall).await;
+        sent.map_err(|error| Trouble {
+            failure: if error == SendError::TimedOut { Failure::Timeout } else { Failure::Connection },
+            outcome: Outcome::Later(None),
+            words: format!("{error}; is the address of OTEL_EXPORTER_OTLP_ENDPOINT that of a collector?"),
+        })
+    }
+
+    /// What an answer complains about. The codes that may be tried again are those of the OTLP specification.
+    fn judge(&self, answer: &Answer) -> Option<Trouble> {
+        let status = answer.status;
+        if status.is_success() {
+            let (rejected, words) = self.partial(answer);
+            return (rejected > 0).then(|| Trouble {
+                failure: Failure::Partial,
+                outcome: Outcome::Taken,
+                words: format!("the collector dropped {rejected} of what was sent: {}", plain(&words)),
+            });
+        }
+        let (failure, outcome) = match status {
+            StatusCode::TOO_MANY_REQUESTS
+            | StatusCode::BAD_GATEWAY
+            | StatusCode::SERVICE_UNAVAILABLE
+            | StatusCode::GATEWAY_TIMEOUT => (Failure::Busy, Outcome::Later(answer.retry_after)),
+            _ => (Failure::Refused, Outcome::Never),
+        };
+        let advice = match status.as_u16() {
+            300..=399 => "; redirects are not followed, name the address that it leads to",
+            401 | 403 => "; look at OTEL_EXPORTER_OTLP_HEADERS and --otlp-headers-file",
+            404 | 405 => "; is it the port for OTLP over HTTP, and the path right?",
+            415 => "; the collector takes no protobuf, or no gzip: see OTEL_EXPORTER_OTLP_COMPRESSION",
+            _ => "",
+        };
+        Some(Trouble { failure, outcome, words: format!("the collector answered {}{advice}", status.as_u16()) })
+    }
+
+    /// What a success says was not taken. An answer that cannot be read is a success all the same.
+    fn partial(&self, answer: &Answer) -> (i64, String) {
+        let body = answer.body.as_ref();
+        let partial = match self.signal {
+            OtlpSignal::Metrics => ExportMetricsServiceResponse::decode(body)
+                .ok()
+                .and_then(|response| response.partial_success)
+                .map(|partial| (partial.rejected_data_points, partial.error_message)),
+            OtlpSignal::Traces => ExportTraceServiceResponse::decode(body)
+                .ok()
+                .and_then(|response| response.partial_success)
+                .map(|partial| (partial.rejected_spans, partial.error_message)),
+        };
+        partial.unwrap_or_default()
+    }
+
+    fn tell(&mut self, trouble: Option<Trouble>) -> Outcome {
+        let signal = self.signal.as_str();
+        let Some(Trouble { failure, outcome, words }) = trouble else {
+            self.counts.exported(self.signal);
+            if self.trouble.take().is_some() {
+                tracing::info!(signal, "the collector takes telemetry again");
+            }
+            return Outcome::Taken;
+        };
+        self.counts.failed(self.signal, failure);
+        if self.trouble.as_ref() != Some(&words) {
+            tracing::warn!(signal, reason = failure.as_str(), "telemetry was not delivered: {words}");
+            self.trouble = Some(words);
+        }
+        outcome
+    }
+
+    /// Counts what was given up for want of room.
+    pub(super) fn dropped(&self) {
+        self.counts.failed(self.signal, Failure::Dropped);
+    }
+}
+
+fn unusable(words: String) -> Trouble {
+    Trouble { failure: Failure::Configuration, outcome: Outcome::Later(None), words }
+}
+
+/// The collector's words on one line, shortened.
+fn plain(words: &str) -> String {
+    words.chars().take(MAX_MESSAGE).map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
