@@ -27,6 +27,7 @@ use crate::drain::eviction::EvictionAnswer;
 use crate::http::BuildError;
 use crate::imds;
 use crate::imds::documents::Identity;
+use crate::interruption::account::Account;
 use crate::interruption::chronicle::{Chronicle, News};
 use crate::interruption::machine::Machine;
 use crate::interruption::record::Status;
@@ -46,6 +47,7 @@ use crate::otlp::OtlpSignal;
 use crate::otlp::exporter::Exporter;
 use crate::otlp::traces::Traces;
 use crate::signal::{Kind, Observation, SignalSource};
+use crate::trace;
 
 /// One POST of an Event.
 const EVENT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -63,6 +65,8 @@ pub struct Agent {
     cni: Option<cni::client::Client>,
     headroom: watch::Sender<Option<Arc<Headroom>>>,
     news: broadcast::Sender<News>,
+    /// The account between two milestones; only kept up while somebody looks at it.
+    account: watch::Sender<Option<Arc<Account>>>,
     identity: watch::Sender<NodeInfo>,
     /// None if no telemetry is pushed.
     otlp: Option<OtlpMetrics>,
@@ -102,7 +106,7 @@ impl Agent {
             // Nothing is asked of IMDS, so nothing is missing if it does not answer.
             readiness.imds_answered();
         }
-        let news = broadcast::Sender::new(NEWS_KEPT);
+        let (news, account) = (broadcast::Sender::new(NEWS_KEPT), watch::Sender::new(None));
         let identity = watch::Sender::new(NodeInfo { node: config.node_name.clone(), ..NodeInfo::default() });
         let place = watch::Sender::new(Place { node: config.node_name.clone(), ..Place::default() });
         let sinks = watch::Sender::new(notify::sinks(&config.notify));
@@ -118,6 +122,7 @@ impl Agent {
             cni,
             headroom,
             news,
+            account,
             identity,
             otlp,
             place,
@@ -230,12 +235,18 @@ impl Agent {
                 self.place.send_if_modified(|place| place.learn(Place::of(node)));
             }
             let now = self.clock.now();
+            let mut written = false;
             for effect in machine.handle(now, input) {
+                written |= matches!(effect, Effect::Record(_));
                 if let Some(news) = chronicle.note(now, &effect) {
+                    crate::log::report::log(&news);
                     // Nobody may be listening.
                     let _ = self.news.send(news);
                 }
                 calls.extend(shell.start(effect, &node_uid));
+            }
+            if written && self.account.receiver_count() > 0 {
+                self.account.send_replace(chronicle.account().cloned().map(Arc::new));
             }
             self.status.send_replace(machine.status(self.clock.now().instant));
         }
@@ -247,7 +258,11 @@ impl Agent {
 
     /// Everybody who tells people. Each goes on until `closing` becomes true, and then finishes what it has to say.
     fn tellers(&self, closing: &watch::Sender<bool>) -> FuturesUnordered<Teller> {
-        let mut tellers = FuturesUnordered::new();
+        let mut tellers: FuturesUnordered<Teller> = FuturesUnordered::new();
+        if let Some(traces) = self.traces() {
+            let (news, account) = (self.news.subscribe(), self.account.subscribe());
+            tellers.push(Box::pin(trace::teller::tell(traces, news, account, self.clock, closing.subscribe())));
+        }
         if self.config.dry_run {
             // A rehearsal wakes nobody up.
             return tellers;

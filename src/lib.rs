@@ -41,6 +41,7 @@ pub mod log;
 pub mod metrics;
 pub mod notify;
 pub mod otlp;
+pub mod trace;
 
 // Put together.
 pub mod agent;
@@ -48,6 +49,7 @@ pub mod agent;
 // The commands.
 pub mod check;
 pub mod cli;
+pub mod report;
 pub mod run;
 pub mod simulate;
 

@@ -4,6 +4,7 @@
 //! verdict of `simulate`), and a container's runtime collects both.
 
 pub mod record;
+pub mod report;
 
 use std::fmt;
 use std::str::FromStr;

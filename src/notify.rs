@@ -132,6 +132,20 @@ impl Target {
         }
     }
 
+    /// What is there for it is wrong, as opposed to missing.
+    fn is_wrong(&self) -> bool {
+        let wrong = |address: &Address| address.read().is_err_and(|error| error.is_wrong());
+        match self {
+            Self::Slack(address) => wrong(address),
+            Self::Alertmanager { auth, .. } => {
+                auth.as_deref().is_some_and(|path| secret(path).is_err_and(|error| error.is_wrong()))
+            }
+            Self::Webhook(webhook) => {
+                wrong(&webhook.address) || webhook.read_template().is_err_and(|error| error.is_wrong())
+            }
+        }
+    }
+
     fn manner(&self) -> Manner {
         match self {
             Self::Slack(_) | Self::Webhook(_) => Manner::Once,

@@ -44,6 +44,7 @@ fn reading(documents: &Documents) -> Result<Row> {
         let (mut model, mut now, mut took) = (Model::default(), Clock::System.now(), Vec::new());
         for _ in 0..READINGS {
             let reading = Reading {
+                network: None,
                 interfaces: Some(Ok(&documents.interfaces)),
                 settings: Some(&documents.settings),
                 metrics: Some(Ok(&documents.metrics)),

@@ -250,8 +250,8 @@ pub const SETTINGS: [Setting; 39] = [
         flag: "notify-on",
         env: "SPOTWARDEN_NOTIFY_ON",
         value_name: "KINDS",
-        default: Some("spot-interruption,rebalance-recommendation,scheduled-event,asg-termination"),
-        help: "What Alertmanager, Slack and the webhook are told of, with commas between the kinds",
+        default: Some("all"),
+        help: "What Alertmanager, Slack and the webhook are told of: all, or kinds of notices with commas between them",
     },
     Setting {
         flag: "notify-link",

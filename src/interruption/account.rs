@@ -290,3 +290,74 @@ impl From<[u32; 5]> for Outcomes {
         Self { graceful, shortened, forced, unfinished, skipped }
     }
 }
+
+#[cfg(test)]
+impl Account {
+    /// A notice of two minutes, and nothing done about it yet.
+    pub(crate) fn sample() -> Self {
+        let started: Timestamp = "2026-03-31T16:32:24Z".parse().unwrap_or_default();
+        let mut account = Self {
+            version: VERSION,
+            trace_id: "4bf92f3577b34da6a3ce929d0e0e4736".to_owned(),
+            node: "ip-10-0-0-1".to_owned(),
+            started,
+            dry_run: false,
+            resumed: None,
+            shutdown_tail: 0.0,
+            announcements: Vec::new(),
+            fence: None,
+            drain: None,
+            not_drained: None,
+            foreseen: Vec::new(),
+            pods: Vec::new(),
+            over: None,
+            restored: None,
+        };
+        account.announcements.push(Announced {
+            kind: Kind::SpotInterruption,
+            id: "spot-interruption/terminate".to_owned(),
+            action: Action::Terminate,
+            at: 0.0,
+            deadline: Some(120.0),
+            deadline_time: Some(account.time(120.0)),
+            detail: None,
+            over: None,
+        });
+        account
+    }
+
+    /// The same, drained: a pod of each outcome but `unfinished`, and one that was left alone.
+    pub(crate) fn drained() -> Self {
+        let pod = |name: &str, outcome, told, ended, wanted, granted| PodPart {
+            asked: Some(0.1),
+            told: Some(told),
+            wanted: Some(wanted),
+            granted: Some(granted),
+            ended: Some(ended),
+            outcome: Some(outcome),
+            ..PodPart::new("shop", name)
+        };
+        let outcomes = Outcomes { graceful: 1, shortened: 1, forced: 1, unfinished: 0, skipped: 1 };
+        Self {
+            fence: Some(Fence { at: 0.04, took: 0.04, refused: vec!["load balancer label".to_owned()] }),
+            drain: Some(DrainPart {
+                at: 0.1,
+                pods: 3,
+                skipped: 1,
+                finished: Some(Finish { at: 117.2, took: 117.1, slack: Some(2.8), outcomes }),
+            }),
+            pods: vec![
+                PodPart { ended: Some(0.1), outcome: Some(Outcome::Skipped), ..PodPart::new("kube-system", "logs") },
+                pod("web", Outcome::Graceful, 0.2, 2.5, 30.0, 30.0),
+                pod("db", Outcome::Shortened, 0.2, 117.2, 300.0, 116.0),
+                PodPart {
+                    blocked: Some(0.2),
+                    blocked_by: Some("Cannot evict pod as it would violate the pod's disruption budget.".to_owned()),
+                    forced: true,
+                    ..pod("queue", Outcome::Forced, 87.0, 92.5, 30.0, 30.0)
+                },
+            ],
+            ..Self::sample()
+        }
+    }
+}

@@ -227,7 +227,9 @@ impl Facts {
             1 => "1 to move".to_owned(),
             pods => format!("{pods} to move"),
         };
-        self.outcome_words().or_else(|| self.pods.map(of))
+        // What was to be moved stays where it is.
+        let to_move = self.pods.filter(|_| self.turn != Some(Turn::Over));
+        self.outcome_words().or_else(|| to_move.map(of))
     }
 
     /// The names of the budgets, at most [`MOST_NAMED`] of them.

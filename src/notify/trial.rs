@@ -27,6 +27,8 @@ pub struct Found {
     pub name: String,
     /// `Ok` in words, or why not.
     pub result: Result<String, String>,
+    /// What is there is wrong, so that the agent would not start.
+    pub refused: bool,
 }
 
 /// Looks at every sink, all at once: files, template, and whether a connection can be made. Nothing is sent unless `send`
@@ -36,12 +38,12 @@ pub async fn look(config: &NotifyConfig, egress: &EgressConfig, node: &str, cloc
     let looks = Target::all(config).into_iter().map(|target| {
         let client = client.clone();
         async move {
-            let (sink, name) = (target.sink(), target.name());
+            let (sink, name, refused) = (target.sink(), target.name(), target.is_wrong());
             let result = async {
                 let post = Post::new(target.clone(), client?, config);
                 if send { message(post, config, node, clock).await } else { reach(&target, egress).await }
             };
-            Found { sink, name, result: result.await }
+            Found { sink, name, result: result.await, refused }
         }
     });
     futures::future::join_all(looks).await

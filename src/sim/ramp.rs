@@ -89,7 +89,7 @@ impl Served {
         let nobody = || LocalAddress::Tcp("127.0.0.1:1".into());
         let metrics = addresses.pop().unwrap_or_else(nobody);
         let introspection = addresses.pop().unwrap_or_else(nobody);
-        let client = Client::new(&CniConfig { enabled: true, introspection, metrics })?;
+        let client = Client::new(&CniConfig { enabled: true, introspection, metrics, taint_on_exhaustion: false })?;
         Ok(Self { ipamd, client, _tasks: tasks })
     }
 }
@@ -148,6 +148,7 @@ fn facts(max_pods: i64, pods: i64) -> NodeFacts {
 async fn read(model: &mut Model, clock: Clock, client: &Client, node: &NodeFacts) -> Option<f64> {
     let (interfaces, metrics) = (client.interfaces().await, client.metrics().await);
     let reading = Reading {
+        network: None,
         interfaces: Some(interfaces.as_deref().map_err(Clone::clone)),
         settings: None,
         metrics: Some(metrics.as_deref().map_err(Clone::clone)),

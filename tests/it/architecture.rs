@@ -40,6 +40,10 @@ const PURE: &[&str] = &[
     "notify::slack",
     "notify::turn",
     "notify::webhook",
+    "report::find",
+    "report::svg",
+    "report::table",
+    "report::words",
 ];
 
 /// The modules that may name the simulators: the command that shows them, and where the tree is declared.

@@ -12,6 +12,9 @@ const MOST_ALERTMANAGERS: usize = 8;
 /// A label's value, and a word in a headline.
 const LONGEST_NAME: usize = 100;
 
+/// Every kind, those of later versions too.
+const ALL: &str = "all";
+
 const CONTENT: [(&str, ContentType); 2] = [("application/json", ContentType::Json), ("text/plain", ContentType::Text)];
 
 pub(super) fn notify(sources: &Sources<'_>) -> Result<NotifyConfig, ConfigError> {
@@ -103,12 +106,15 @@ fn link(sources: &Sources<'_>) -> Result<Option<String>, ConfigError> {
 
 fn kinds(sources: &Sources<'_>) -> Result<Vec<Kind>, ConfigError> {
     let given = sources.value("notify-on");
+    if given.value == ALL {
+        return Ok(Kind::ALL.to_vec());
+    }
     let mut kinds = Vec::new();
     for name in given.value.split(',').map(str::trim).filter(|name| !name.is_empty()) {
         let Some(kind) = Kind::ALL.into_iter().find(|kind| kind.as_str() == name) else {
             let names = Kind::ALL.map(Kind::as_str).join(", ");
             let one = Given { name: given.name.clone(), value: name.to_owned() };
-            return Err(one.refuse("is not known", format!("use some of {names}, with commas between them")));
+            return Err(one.refuse("is not known", format!("use all, or some of {names}, with commas between them")));
         };
         if !kinds.contains(&kind) {
             kinds.push(kind);
@@ -189,7 +195,7 @@ mod tests {
     #[case::template_alone(("webhook-template-file", "/x"),
         "--webhook-template-file is `/x`, which has no effect without --webhook-url-file")]
     #[case::content(("webhook-content-type", "xml"), "--webhook-content-type is `xml`, which is not known")]
-    #[case::kind(("notify-on", "spot-interruption,spot"), "--notify-on is `spot`, which is not known; use some of")]
+    #[case::kind(("notify-on", "spot-interruption,spot"), "--notify-on is `spot`, which is not known; use all, or some of spot-")]
     #[case::nothing(("notify-on", ","), "--notify-on is `,`, which names nothing")]
     #[case::link(("notify-link", "javascript:alert(1)"), "--notify-link is `javascript:alert(1)`, which is not a link")]
     #[case::link_secret(("notify-link", "https://me:hunter2@g.example.com/"), "--notify-link is `…`, which holds")]

@@ -16,6 +16,7 @@ use crate::config::{CniConfig, Config};
 use crate::interruption::record::Status;
 use crate::k8s::client;
 use crate::metrics::Metrics;
+use crate::notify::settings::NotifyConfig;
 use crate::sim::objects::NodeSpec;
 use crate::sim::scenario::{AgentDoes, AgentSpec, Scenario};
 
@@ -72,6 +73,11 @@ impl Agents {
             ended: true,
             died: None,
         }
+    }
+
+    /// Whom the agent tells, from its next process on.
+    pub(super) fn tells(&mut self, notify: NotifyConfig) {
+        self.config.notify = notify;
     }
 
     pub(super) fn config(&self) -> &Config {
