@@ -199,7 +199,7 @@ fn decisions_touch_no_socket_clock_task_or_log() {
     let crates = crates();
     let pure: Vec<Module> = modules().into_iter().filter(Module::is_pure).collect();
     for name in PURE {
-        assert!(pure.iter().any(|module| module.name == name), "src/{name}.rs is gone: name its successor in PURE");
+        assert!(pure.iter().any(|module| module.name == *name), "src/{name}.rs is gone: name its successor in PURE");
     }
     let complaints = complaints(&pure, |mention| impure(mention, &crates));
     assert!(complaints.is_empty(), "{}", complaints.join("\n"));

@@ -176,6 +176,58 @@ fn a_notice_becomes_one_message() {
     assert!(rules.len() > 30 && rules.iter().all(|rule| rule["health"] == "ok"), "{rules:#?}");
 }
 
+/// What the agent pushes to Alertmanager by itself has the labels of what the rule makes of its metrics: one alert, and one
+/// message, whoever is first.
+#[test]
+fn what_the_agent_pushes_and_what_the_rule_makes_is_one_alert() {
+    let (slack, urls) = (SlackStandIn::start(), Folder::new("urls"));
+    let alertmanager = Alertmanager::start(&alertmanager::shipped(&slack, &urls));
+    let variables = [
+        ("SPOTWARDEN_ALERTMANAGER_URL", format!("http://{}", alertmanager.address)),
+        ("SPOTWARDEN_CLUSTER_NAME", "test".to_owned()),
+    ];
+    let simulation = Simulation::with_agent("pushing", TOLD, &variables);
+    let pushed = eventually("a pushed alert", LIMIT, || alertmanager.alerts().first().cloned());
+    assert_eq!(pushed["alertname"], "SpotwardenNodeInterruption");
+    let mut config = shipped(&simulation.admin, &simulation.node);
+    config["alerting"] = json!({"alertmanagers": [{"static_configs": [{"targets": [alertmanager.address]}]}]});
+    config["global"] = json!({"external_labels": {"cluster": "test"}});
+    // As the simulated node has it, from which the agent knows it.
+    let labels = config["scrape_configs"][0]["static_configs"][0]["labels"].as_object_mut().unwrap();
+    labels.remove("__meta_kubernetes_node_label_karpenter_sh_nodepool");
+    labels.insert("__meta_kubernetes_node_label_eks_amazonaws_com_nodegroup".to_owned(), "spot".into());
+    let prometheus = Prometheus::start(&config);
+    eventually("the alert of the rule", LIMIT, || {
+        let firing = prometheus.query("ALERTS{alertname=\"SpotwardenNodeInterruption\",alertstate=\"firing\"}");
+        (!firing.is_empty()).then_some(())
+    });
+    let delivered = "spotwarden_notifications_total{sink=\"alertmanager\",outcome=\"delivered\"}";
+    eventually("the count of what was delivered", LIMIT, || {
+        prometheus.query(delivered).first().filter(|(_, count)| *count >= 1.0).map(|_| ())
+    });
+    at_rest(&simulation);
+    thread::sleep(Duration::from_secs(3));
+    slack.assert_content();
+    assert_eq!(slack.messages().len(), 1, "{:#?}", slack.messages());
+    let labels = json!({"alertname": "SpotwardenNodeInterruption", "severity": "warning", "cluster": "test",
+        "node": simulation.node, "nodegroup": "spot"});
+    assert_eq!(alertmanager.alerts(), [labels]);
+}
+
+/// The direct way, which is opt-in: two messages at most for a node, that Slack would take.
+#[test]
+fn an_agent_that_posts_to_slack_itself_says_what_slack_takes() {
+    let (slack, urls) = (SlackStandIn::start(), Folder::new("urls"));
+    let variables = [("SPOTWARDEN_SLACK_WEBHOOK_URL_FILE", urls.write("url", &slack.url("/services/T0/B0/x")))];
+    let simulation = Simulation::with_agent("posting", TOLD, &variables);
+    eventually("the notice and the result", LIMIT, || (slack.messages().len() >= 2).then_some(()));
+    at_rest(&simulation);
+    slack.assert_content();
+    let messages = slack.messages();
+    assert_eq!(messages.len(), 2, "{messages:#?}");
+    assert!(messages.iter().all(|message| message.words().contains(&simulation.node)), "{messages:#?}");
+}
+
 #[test]
 fn a_drain_that_cannot_be_finished_is_told() {
     let (slack, urls) = (SlackStandIn::start(), Folder::new("urls"));

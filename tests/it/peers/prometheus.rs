@@ -8,7 +8,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Folder, Program, get, percent_encoded, tool, yaml};
+use super::{Folder, Program, START_LIMIT, eventually, get, percent_encoded, request, tool, yaml};
 
 /// A running Prometheus.
 pub(crate) struct Prometheus {
@@ -34,6 +34,10 @@ impl Prometheus {
         ];
         let log = folder.path("log");
         let (program, address) = Program::start(&tool("prometheus", "prometheus"), &arguments, &[], log, listening);
+        // It listens before it has read its storage, and refuses until then.
+        eventually("the readiness of Prometheus", START_LIMIT, || {
+            (request(&address, "GET", "/-/ready", "", "").status == 200).then_some(())
+        });
         Self { program, address, _folder: folder }
     }
 
