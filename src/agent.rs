@@ -45,6 +45,7 @@ use crate::notify::SinkStatus;
 use crate::notify::place::Place;
 use crate::otlp::OtlpSignal;
 use crate::otlp::exporter::Exporter;
+use crate::otlp::pusher::Pusher;
 use crate::otlp::traces::Traces;
 use crate::signal::{Kind, Observation, SignalSource};
 use crate::trace;
@@ -263,6 +264,9 @@ impl Agent {
             let (news, account) = (self.news.subscribe(), self.account.subscribe());
             tellers.push(Box::pin(trace::teller::tell(traces, news, account, self.clock, closing.subscribe())));
         }
+        if let Some(pusher) = self.pusher() {
+            tellers.push(Box::pin(pusher.run(self.news(), self.status(), closing.subscribe())));
+        }
         if self.config.dry_run {
             // A rehearsal wakes nobody up.
             return tellers;
@@ -280,6 +284,13 @@ impl Agent {
             Err(error) => tracing::error!(%error, "nobody outside of the cluster can be told"),
         }
         tellers
+    }
+
+    /// The way of metrics to a collector, if there is one.
+    fn pusher(&self) -> Option<Pusher> {
+        let (config, counts) = (self.config.otlp.as_ref()?, self.otlp.clone()?);
+        let exporter = Exporter::new(OtlpSignal::Metrics, config, &self.config.egress, counts, self.clock)?;
+        Some(Pusher::new(exporter, config, self.metrics.clone(), self.identity.subscribe(), self.clock))
     }
 
     /// Everything that the platform announces, from one worker that never asks two questions at once.

@@ -38,8 +38,12 @@ pub(crate) fn measure() -> Result<Vec<Row>> {
         let copy = |body: &Bytes| Bytes::copy_from_slice(body);
         let (interfaces, settings, metrics) =
             (copy(&documents.interfaces), copy(&documents.settings), copy(&documents.metrics));
-        let reading =
-            Reading { interfaces: Some(Ok(&interfaces)), settings: Some(&settings), metrics: Some(Ok(&metrics)) };
+        let reading = Reading {
+            interfaces: Some(Ok(&interfaces)),
+            settings: Some(&settings),
+            metrics: Some(Ok(&metrics)),
+            network: None,
+        };
         drop(model.observe(clock.now(), &reading, &facts));
         most = most.max(ALLOCATED.peak_usage().saturating_sub(before));
     }

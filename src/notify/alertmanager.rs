@@ -152,9 +152,8 @@ mod tests {
 
     #[test]
     fn the_alerts_are_those_of_the_golden_file() {
-        let alerts = samples::all().map(|(name, facts)| {
-            let account = samples::account();
-            let (at, now) = (0.1, account.time(0.1));
+        let alerts = samples::all().map(|(name, facts, account, at)| {
+            let now = account.time(at);
             let value = match facts.turn {
                 None => trial(&facts, now),
                 Some(_) => payload(&facts, &account, &ALL, at, now),

@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn the_messages_are_those_of_the_golden_file() {
-        samples::golden("slack.json", &samples::all().map(|(name, facts)| (name, payload(&facts))));
+        samples::golden("slack.json", &samples::all().map(|(name, facts, ..)| (name, payload(&facts))));
     }
 
     proptest! {

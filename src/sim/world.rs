@@ -51,6 +51,7 @@ use super::scenario::Scenario;
 use super::sinks::SimSinks;
 use super::timeline::TimelineEntry;
 use crate::clock::{Clock, Now};
+use crate::config::otlp::OtlpConfig;
 use agents::Agents;
 use announce::Maintenance;
 use cni::Cni;
@@ -145,12 +146,14 @@ pub struct Options {
     pub admin_address: Option<SocketAddr>,
     /// Whether there is an agent at all; without one, another can be tried.
     pub with_agent: bool,
+    /// Where the agent pushes telemetry, if anywhere.
+    pub otlp: Option<OtlpConfig>,
 }
 
 impl Default for Options {
     fn default() -> Self {
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        Self { imds_address: any, api_address: any, admin_address: None, with_agent: true }
+        Self { imds_address: any, api_address: any, admin_address: None, with_agent: true, otlp: None }
     }
 }
 
@@ -241,8 +244,7 @@ impl World {
         cni::settled(&cni).await;
 
         let without_agent = Marks::of(&setup.read_node().await?);
-        let mut agents =
-            Agents::new(scenario, &node, addresses, cni.config().clone(), clock, admin, options.with_agent);
+        let mut agents = Agents::new(scenario, &node, addresses, cni.config().clone(), clock, admin, options);
         let (sinks, notify) = sinks::open(scenario, &mut tasks).await?;
         agents.tells(notify);
         let (scenario, notes) = (scenario.clone(), Notes::default());

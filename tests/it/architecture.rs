@@ -40,6 +40,8 @@ const PURE: &[&str] = &[
     "notify::slack",
     "notify::turn",
     "notify::webhook",
+    "otlp::names",
+    "otlp::schedule",
     "report::find",
     "report::svg",
     "report::table",

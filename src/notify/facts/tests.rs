@@ -87,11 +87,16 @@ pub(crate) fn result() -> Facts {
     facts(drained(), &[Turn::Result], 76.5)
 }
 
-pub(crate) fn over() -> Facts {
+/// Called off after forty seconds.
+fn called_off() -> Account {
     let mut account = account();
     account.announcements[0].over = Some(Over { at: 40.0, because: "it is not announced any more".into() });
     (account.over, account.restored) = (Some(40.0), Some(40.2));
-    facts(account, &[Turn::Over], 41.0)
+    account
+}
+
+pub(crate) fn over() -> Facts {
+    facts(called_off(), &[Turn::Over], 41.0)
 }
 
 /// One that has a value for everything.
@@ -108,12 +113,12 @@ pub(crate) fn full() -> Facts {
     }
 }
 
-/// One message of each sort, and one of an agent that knows next to nothing.
-pub(crate) fn all() -> [(&'static str, Facts); 6] {
-    let bare = Account { fence: None, drain: None, ..account() };
+/// One message of each sort with its account and the moment, and one of an agent that knows next to nothing.
+pub(crate) fn all() -> [(&'static str, Facts, Account, f64); 6] {
+    let bare_account = Account { fence: None, drain: None, ..account() };
     let bulletin = Bulletin {
-        now: bare.started,
-        account: bare.into(),
+        now: bare_account.started,
+        account: bare_account.clone().into(),
         turns: [Turn::Notice].into_iter().collect(),
         at: 0.1,
         suppressed: 2,
@@ -121,7 +126,39 @@ pub(crate) fn all() -> [(&'static str, Facts); 6] {
     };
     let bare = Facts::of(&bulletin, &Status::default(), &Place::default(), &Letterhead::default());
     let test = Facts::trial(&place(), &head(), account().started);
-    [("notice", notice()), ("result", result()), ("over", over()), ("full", full()), ("bare", bare), ("test", test)]
+    [
+        ("notice", notice(), account(), 0.1),
+        ("result", result(), drained(), 76.5),
+        ("over", over(), called_off(), 41.0),
+        ("full", full(), drained(), 76.5),
+        ("bare", bare, bare_account, 0.1),
+        ("test", test, account(), 0.0),
+    ]
+}
+
+/// The page is what people build their receivers by.
+#[test]
+fn the_page_for_people_shows_what_is_sent_and_names_everything() {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/notifications.md")).unwrap();
+    let shown = page.split("```json\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let shown: Vec<Value> = shown.map(|text| serde_json::from_str(text).unwrap()).collect();
+    let (notice, now) = (notice(), account().time(0.1));
+    let alerts = crate::notify::alertmanager::payload(&notice, &account(), &Kind::ALL, 0.1, now);
+    let sent = [alerts, crate::notify::slack::payload(&notice), crate::notify::webhook::payload(&notice)];
+    assert_eq!(shown, sent);
+    for field in crate::notify::webhook::FIELDS {
+        assert!(page.contains(&format!("`{field}`")), "{field}");
+    }
+    let settings = crate::config::settings::SETTINGS.iter().map(|setting| setting.flag);
+    let ours = |flag: &&str| {
+        ["notify", "slack", "alertmanager", "webhook", "cluster-name"].iter().any(|word| flag.starts_with(word))
+    };
+    for flag in settings.filter(ours) {
+        assert!(page.contains(&format!("`--{flag}`")), "{flag}");
+    }
+    let template = page.split("```text\n").nth(1).unwrap().split("```").next().unwrap();
+    let template = crate::notify::webhook::Template::parse(template, crate::notify::webhook::Escape::Json);
+    assert!(template.is_ok(), "{template:?}");
 }
 
 /// Compares payloads with the file of this name. After a wanted change write it anew with

@@ -7,7 +7,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::{Addresses, WorldError};
+use super::{Addresses, Options, WorldError};
 use crate::admin::{self, Handles};
 use crate::agent::Agent;
 use crate::clock::{Clock, Now};
@@ -54,12 +54,13 @@ impl Agents {
         cni: CniConfig,
         clock: Clock,
         admin: Option<std::net::TcpListener>,
-        with_agent: bool,
+        options: &Options,
     ) -> Self {
         let mut config = configured(&scenario.agent, Config::for_node(node));
         config.imds.endpoint = format!("http://{}", at.imds);
         config.boot_id = Some(NodeSpec::new(node).boot_id());
         config.cni = cni;
+        config.otlp.clone_from(&options.otlp);
         let clock = ahead(clock, scenario.node.clock_ahead);
         Self {
             config,
@@ -67,7 +68,7 @@ impl Agents {
             api: at.api,
             clock,
             admin,
-            with_agent,
+            with_agent: options.with_agent,
             lives: Vec::new(),
             tasks: JoinSet::new(),
             ended: true,
