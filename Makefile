@@ -25,12 +25,17 @@ help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: test
-test: control-plane ## All tests: units, simulated world, real binary, real Kubernetes API server
+test: control-plane peers ## All tests: units, simulated world, real binary, real Kubernetes API server, real monitoring
 	$(CARGO) test --locked
 
 .PHONY: control-plane
 control-plane: ## Build etcd, kube-apiserver and kube-controller-manager once (or take KUBEBUILDER_ASSETS)
 	@folder=$$(tests/controlplane/build.sh); echo "control plane of the tests: $$folder"
+
+.PHONY: peers
+peers: ## Build Prometheus, Alertmanager and an OpenTelemetry collector once, for the tests of monitoring/
+	@for group in prometheus alertmanager otelcol; do \
+		folder=$$(tests/tools/build.sh $$group); echo "$$group of the tests: $$folder"; done
 
 .PHONY: bench
 bench: release control-plane ## Measure the release binary; ONLY="fence idle" for some figures, WRITE=1 for docs/figures.md

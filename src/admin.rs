@@ -36,6 +36,7 @@ use crate::cni::model::Headroom;
 use crate::gzip::gzip;
 use crate::interruption::record::Status;
 use crate::metrics::{Metrics, negotiate};
+use crate::notify::SinkStatus;
 use readiness::Readiness;
 
 /// Connections served at once; later ones wait in the kernel's queue. Probes and two scrapers need three.
@@ -79,6 +80,8 @@ pub struct Handles {
     pub status: watch::Receiver<Status>,
     /// For `/`, too.
     pub headroom: watch::Receiver<Option<Arc<Headroom>>>,
+    /// For `/`, too.
+    pub sinks: watch::Receiver<Vec<SinkStatus>>,
     /// For "in 1 min 12 s".
     pub clock: Clock,
     /// Name of the own Node.
@@ -184,6 +187,7 @@ fn page(handles: &Handles) -> Response<Full<Bytes>> {
         node_name: &handles.node_name,
         status: &status,
         headroom: headroom.as_deref(),
+        sinks: &handles.sinks.borrow(),
         report: handles.readiness.report(status.node_seen),
         dry_run: handles.dry_run,
         now: handles.clock.now(),

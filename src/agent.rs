@@ -21,11 +21,13 @@ use crate::cni;
 use crate::cni::alarm::Alarms;
 use crate::cni::model::Headroom;
 use crate::cni::node::{Follower, NodeFacts};
+use crate::cni::watch::Surroundings;
 use crate::config::{Config, Response};
 use crate::drain::eviction::EvictionAnswer;
 use crate::http::BuildError;
 use crate::imds;
 use crate::imds::documents::Identity;
+use crate::interruption::account::Account;
 use crate::interruption::chronicle::{Chronicle, News};
 use crate::interruption::machine::Machine;
 use crate::interruption::record::Status;
@@ -37,11 +39,16 @@ use crate::k8s::{events, watch as k8s_watch};
 use crate::metrics::otlp::OtlpMetrics;
 use crate::metrics::{Metrics, NodeInfo};
 use crate::monitor::ImdsMonitor;
+use crate::monitor::network::Round;
+use crate::notify;
+use crate::notify::SinkStatus;
+use crate::notify::place::Place;
 use crate::otlp::OtlpSignal;
 use crate::otlp::exporter::Exporter;
 use crate::otlp::pusher::Pusher;
 use crate::otlp::traces::Traces;
 use crate::signal::{Kind, Observation, SignalSource};
+use crate::trace;
 
 /// One POST of an Event.
 const EVENT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -59,9 +66,14 @@ pub struct Agent {
     cni: Option<cni::client::Client>,
     headroom: watch::Sender<Option<Arc<Headroom>>>,
     news: broadcast::Sender<News>,
+    /// The account between two milestones; only kept up while somebody looks at it.
+    account: watch::Sender<Option<Arc<Account>>>,
     identity: watch::Sender<NodeInfo>,
     /// None if no telemetry is pushed.
     otlp: Option<OtlpMetrics>,
+    /// What the own Node says of its place.
+    place: watch::Sender<Place>,
+    sinks: watch::Sender<Vec<SinkStatus>>,
 }
 
 /// Tells people what happens, until the agent stops.
@@ -95,10 +107,28 @@ impl Agent {
             // Nothing is asked of IMDS, so nothing is missing if it does not answer.
             readiness.imds_answered();
         }
-        let news = broadcast::Sender::new(NEWS_KEPT);
+        let (news, account) = (broadcast::Sender::new(NEWS_KEPT), watch::Sender::new(None));
         let identity = watch::Sender::new(NodeInfo { node: config.node_name.clone(), ..NodeInfo::default() });
+        let place = watch::Sender::new(Place { node: config.node_name.clone(), ..Place::default() });
+        let sinks = watch::Sender::new(notify::sinks(&config.notify));
         let config = Arc::new(config);
-        Ok(Self { config, client, imds, clock, metrics, readiness, status, cni, headroom, news, identity, otlp })
+        Ok(Self {
+            config,
+            client,
+            imds,
+            clock,
+            metrics,
+            readiness,
+            status,
+            cni,
+            headroom,
+            news,
+            account,
+            identity,
+            otlp,
+            place,
+            sinks,
+        })
     }
 
     /// The agent's own registry.
@@ -134,10 +164,16 @@ impl Agent {
         Some(Traces::new(exporter, config.resource.clone(), self.identity.subscribe()))
     }
 
+    /// Who outside of the cluster is told, and how that went last.
+    pub fn sinks(&self) -> watch::Receiver<Vec<SinkStatus>> {
+        self.sinks.subscribe()
+    }
+
     /// Runs until `shutdown` resolves. The node's state is left as it is; it is recorded on the node.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let mut shutdown = pin!(shutdown);
-        let mut signals = pin!(self.signals());
+        let (signals, network) = self.signals();
+        let mut signals = pin!(signals);
         let mut watches = pin!(self.watches());
         let mut calls: FuturesUnordered<Call> = FuturesUnordered::new();
         let mut machine = Machine::new(self.config.clone());
@@ -152,21 +188,29 @@ impl Agent {
         let mut node_uid = String::new();
         let mut follower = Follower::default();
         let facts = watch::Sender::new(NodeFacts::default());
-        let mut addresses = pin!(self.addresses(facts.subscribe()));
+        let mut addresses = pin!(self.addresses(facts.subscribe(), network));
         let closing = watch::Sender::new(false);
         let mut tellers = self.tellers(&closing);
         let (mut headroom, mut alarms) = (self.headroom.subscribe(), Alarms::default());
+        let mut refused = None;
+        let mut taint = pin!(self.taint(facts.subscribe()));
         loop {
             let due = machine.next_timeout(self.clock.now().instant);
             let input = tokio::select! {
                 () = &mut shutdown => break,
                 () = &mut addresses => continue,
+                () = &mut taint => continue,
                 Some(()) = tellers.next() => continue,
                 Ok(()) = headroom.changed() => {
                     let found = headroom.borrow_and_update().clone();
+                    let lately = found.as_ref().and_then(|found| found.refused.clone());
                     let events = found.map(|found| alarms.step(self.clock.now(), &found)).unwrap_or_default();
                     calls.extend(events.into_iter().filter_map(|event| shell.start(Effect::Publish(event), &node_uid)));
-                    continue;
+                    if refused == lately {
+                        continue;
+                    }
+                    refused.clone_from(&lately);
+                    Input::Addresses(lately)
                 }
                 Some(answer) = calls.next() => match answer {
                     Some(input) => input,
@@ -189,14 +233,21 @@ impl Agent {
                     info.node_uid.clone_from(&node_uid);
                     news
                 });
+                self.place.send_if_modified(|place| place.learn(Place::of(node)));
             }
             let now = self.clock.now();
+            let mut written = false;
             for effect in machine.handle(now, input) {
+                written |= matches!(effect, Effect::Record(_));
                 if let Some(news) = chronicle.note(now, &effect) {
+                    crate::log::report::log(&news);
                     // Nobody may be listening.
                     let _ = self.news.send(news);
                 }
                 calls.extend(shell.start(effect, &node_uid));
+            }
+            if written && self.account.receiver_count() > 0 {
+                self.account.send_replace(chronicle.account().cloned().map(Arc::new));
             }
             self.status.send_replace(machine.status(self.clock.now().instant));
         }
@@ -208,9 +259,29 @@ impl Agent {
 
     /// Everybody who tells people. Each goes on until `closing` becomes true, and then finishes what it has to say.
     fn tellers(&self, closing: &watch::Sender<bool>) -> FuturesUnordered<Teller> {
-        let tellers = FuturesUnordered::<Teller>::new();
+        let mut tellers: FuturesUnordered<Teller> = FuturesUnordered::new();
+        if let Some(traces) = self.traces() {
+            let (news, account) = (self.news.subscribe(), self.account.subscribe());
+            tellers.push(Box::pin(trace::teller::tell(traces, news, account, self.clock, closing.subscribe())));
+        }
         if let Some(pusher) = self.pusher() {
             tellers.push(Box::pin(pusher.run(self.news(), self.status(), closing.subscribe())));
+        }
+        if self.config.dry_run {
+            // A rehearsal wakes nobody up.
+            return tellers;
+        }
+        let sources = notify::Sources {
+            status: self.status.subscribe(),
+            place: self.place.subscribe(),
+            identity: self.identity.subscribe(),
+            clock: self.clock,
+            metrics: self.metrics.notify.clone(),
+            sinks: self.sinks.clone(),
+        };
+        match notify::tellers(&self.config.notify, &self.config.egress, &sources, || self.news(), closing) {
+            Ok(all) => tellers.extend(all),
+            Err(error) => tracing::error!(%error, "nobody outside of the cluster can be told"),
         }
         tellers
     }
@@ -223,15 +294,18 @@ impl Agent {
     }
 
     /// Everything that the platform announces, from one worker that never asks two questions at once.
-    fn signals(&self) -> impl Stream<Item = Observation> + Send + use<> {
+    /// It also reads the network interfaces where the VPC CNI is.
+    fn signals(&self) -> (impl Stream<Item = Observation> + Send + use<>, watch::Receiver<Option<Round>>) {
         let (config, metrics) = (&self.config, self.metrics.imds.clone());
         if polled(config).next().is_none() {
-            return futures::stream::pending().left_stream();
+            return (futures::stream::pending().left_stream(), watch::channel(None).1);
         }
         let monitor =
             ImdsMonitor::new(self.imds.clone(), &config.imds, polled(config), self.clock, metrics, config.booted_at);
+        let network = monitor.network();
         let worker = Worker {
             monitor,
+            headroom: self.headroom.subscribe(),
             imds: self.imds.clone(),
             metrics: self.metrics.clone(),
             identity: self.identity.clone(),
@@ -239,14 +313,26 @@ impl Agent {
             announced: None,
         };
         let next = |mut worker: Worker| async move { Some((worker.next().await, worker)) };
-        futures::stream::unfold(worker, next).right_stream()
+        (futures::stream::unfold(worker, next).right_stream(), network)
     }
 
     /// Watches the pods' addresses, for ever; the headroom is all that comes of it.
-    fn addresses(&self, node: watch::Receiver<NodeFacts>) -> impl Future<Output = ()> + Send + use<> {
+    fn addresses(
+        &self,
+        node: watch::Receiver<NodeFacts>,
+        network: watch::Receiver<Option<Round>>,
+    ) -> impl Future<Output = ()> + Send + use<> {
         let Some(client) = self.cni.clone() else { return std::future::pending().left_future() };
         let (headroom, metrics) = (self.headroom.clone(), self.metrics.cni.clone());
-        cni::watch::follow(client, self.clock, node, headroom, metrics).right_future()
+        cni::watch::follow(client, self.clock, Surroundings { node, network }, headroom, metrics).right_future()
+    }
+
+    /// Keeps the taint of exhausted addresses as it should be, for ever; takes away one that is left from another setting.
+    fn taint(&self, node: watch::Receiver<NodeFacts>) -> impl Future<Output = ()> + Send + use<> {
+        let api = Api::new(self.client.clone(), self.config.node_name.clone());
+        let api = (!self.config.dry_run).then_some(api);
+        let view = cni::keeper::View { node, headroom: self.headroom.subscribe(), status: self.status.subscribe() };
+        cni::keeper::keep(api, self.clock, self.config.cni.taint_on_exhaustion, view)
     }
 
     /// The own Node and its pods.
@@ -284,6 +370,8 @@ const IDENTITY_PAUSE: Duration = Duration::from_secs(30);
 /// Reads IMDS: signals above all, and the instance's identity once when there is nothing more urgent.
 struct Worker {
     monitor: ImdsMonitor,
+    /// Some where the VPC CNI is.
+    headroom: watch::Receiver<Option<Arc<Headroom>>>,
     imds: imds::Client,
     metrics: Arc<Metrics>,
     identity: watch::Sender<NodeInfo>,
@@ -300,6 +388,10 @@ impl Worker {
         if quiet && self.identity_due.is_some_and(|due| Instant::now() >= due) {
             self.identify().await;
         }
+        // While the node is to go, its addresses are nobody's concern.
+        let stays = |kind: &Kind| matches!(kind, Kind::RebalanceRecommendation | Kind::ScheduledEvent);
+        let stays = self.announced.as_ref().is_some_and(|announced| announced.iter().all(stays));
+        self.monitor.read_network(stays && self.headroom.borrow().is_some());
         let observation = self.monitor.next().await;
         let announced = self.announced.get_or_insert_default();
         announced.retain(|kind| *kind != observation.kind);
@@ -461,7 +553,7 @@ mod tests {
             std::future::pending::<Result<http::Response<Body>, Infallible>>()
         });
         let agent = Agent::new(config, kube::Client::new(silent, "default"), clock).unwrap();
-        let mut signals = pin!(agent.signals());
+        let mut signals = pin!(agent.signals().0);
         let mut last = Instant::now();
         let mut gaps = Vec::new();
         for _ in 0..40 {
@@ -509,15 +601,16 @@ mod tests {
         // It takes connections, in the kernel's queue, and reads none of them.
         let ipamd = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = LocalAddress::Tcp(ipamd.local_addr().unwrap().to_string());
-        config.cni = CniConfig { enabled, introspection: address.clone(), metrics: address };
+        let (introspection, metrics) = (address.clone(), address);
+        config.cni = CniConfig { enabled, introspection, metrics, taint_on_exhaustion: false };
         let silent = tower::service_fn(|_: http::Request<Body>| {
             std::future::pending::<Result<http::Response<Body>, Infallible>>()
         });
         let agent = Agent::new(config, kube::Client::new(silent, "default"), clock).unwrap();
         let (mut status, metrics) = (agent.status(), agent.metrics());
         tasks.spawn(agent.run(std::future::pending()));
-        // The second reading begins after 15 s to 16.5 s and is given up after 3 s.
-        tokio::time::sleep(Duration::from_secs(17)).await;
+        // The second reading begins after 20 s to 22 s and is given up after 3 s.
+        tokio::time::sleep(Duration::from_millis(22_500)).await;
         let now = clock.now();
         sim.set_spot_action("terminate", now.plus(Duration::from_secs(120)).wall);
         status.wait_for(|status| !status.pending.is_empty()).await.unwrap();

@@ -3,17 +3,20 @@
 //! ```text
 //!  metadata service ──► ask ──► metadata ─┐
 //!  API server       ──► ask ──► access,   ├──► Report ──► table or JSON, exit code
-//!                               cluster ──┘
+//!                               cluster ──┤
+//!  ipamd            ──► ask ──► addresses ┘
 //! ```
 //!
-//! `ask` holds the sockets and judges nothing; [`metadata`], [`access`] and [`cluster`] turn answers into findings and
+//! `ask` holds the sockets and judges nothing; [`metadata`], [`access`], [`cluster`] and [`addresses`] turn answers into findings and
 //! ask nothing. Each question has its own time-out, so that everything together takes at most half a minute, and what
 //! does not depend on a question that failed is asked all the same.
 
 pub mod access;
+pub mod addresses;
 mod ask;
 pub mod cluster;
 pub mod metadata;
+pub mod notifications;
 pub mod report;
 
 use std::io::Write as _;
@@ -22,6 +25,7 @@ use std::process::ExitCode;
 use prometheus_client::registry::Registry;
 
 use crate::clock::{Clock, Now};
+use crate::cni::node::{Follower, NodeFacts};
 use crate::config::parse::{Effective, RunConfig};
 use crate::config::{Config, Response};
 use crate::drain::Policy;
@@ -29,8 +33,11 @@ use crate::drain::eviction::EvictionAnswer;
 use crate::drain::forecast::{Forecast, NOTICE};
 use crate::drain::pod::{PodRef, PodView};
 use crate::imds;
+use crate::interruption::Input;
 use crate::k8s::client::{self, ClientError};
+use crate::k8s::node::NodeView;
 use crate::metrics::imds::ImdsMetrics;
+use crate::notify::trial;
 use access::{Needs, RIGHTS, Right};
 use ask::{Cluster, Instance};
 use cluster::Trouble;
@@ -54,13 +61,17 @@ pub struct CheckConfig {
     pub settings: Vec<Effective>,
     /// How the report is written.
     pub output: Format,
+    /// Sends a test message to every sink.
+    pub notify_test: bool,
 }
 
 /// Asks everything. Takes at most half a minute, whatever does not answer.
 pub async fn run(config: &CheckConfig) -> Report {
     let agent = &config.run.agent;
     let kube = client::build(agent.kubeconfig.as_deref()).await;
-    let mut report = examine(agent, kube, Clock::System).await;
+    let sinks = trial::look(&agent.notify, &agent.egress, &agent.node_name, Clock::System, config.notify_test);
+    let (mut report, sinks) = tokio::join!(examine(agent, kube, Clock::System), sinks);
+    report.findings.extend(notifications::findings(&sinks));
     report.settings.clone_from(&config.settings);
     report
 }
@@ -78,9 +89,17 @@ pub fn finish(report: &Report, output: Format) -> ExitCode {
 
 /// The report of one node, without its settings.
 pub async fn examine(config: &Config, kube: Result<kube::Client, ClientError>, clock: Clock) -> Report {
-    let (mut findings, (of_cluster, forecast)) =
-        tokio::join!(examine_instance(config, clock), examine_cluster(config, kube, clock));
+    let (mut findings, (of_cluster, forecast, facts), addresses) = tokio::join!(
+        examine_instance(config, clock),
+        examine_cluster(config, kube, clock),
+        ask::addresses(&config.cni)
+    );
     findings.extend(of_cluster);
+    findings.extend(match addresses {
+        _ if !config.cni.enabled => addresses::skipped("--cni-headroom is off, so the agent does not ask ipamd"),
+        Ok(answers) => addresses::findings(&config.cni, &answers, &facts, clock.now()),
+        Err(error) => addresses::skipped(&error.to_string()),
+    });
     Report { node: config.node_name.clone(), findings, forecast, settings: Vec::new() }
 }
 
@@ -114,7 +133,7 @@ async fn examine_cluster(
     config: &Config,
     kube: Result<kube::Client, ClientError>,
     clock: Clock,
-) -> (Vec<Finding>, Option<Forecast>) {
+) -> (Vec<Finding>, Option<Forecast>, NodeFacts) {
     let cluster = kube.map(|client| Cluster::new(client, &config.node_name));
     let version = match &cluster {
         Ok(cluster) => cluster.version().await,
@@ -124,7 +143,7 @@ async fn examine_cluster(
     let Ok(cluster) = cluster.map_err(drop).and_then(|cluster| if version.is_ok() { Ok(cluster) } else { Err(()) })
     else {
         findings.extend(cluster::skipped());
-        return (findings, None);
+        return (findings, None, NodeFacts::default());
     };
     let needs = Needs::of(config);
     let (node, pods, reviews) = tokio::join!(
@@ -141,15 +160,24 @@ async fn examine_cluster(
     findings
         .extend(RIGHTS.iter().zip(&reviews).map(|(right, review)| access::judge(right, needs.of_right(right), review)));
 
-    let (Ok(Some(_)), Ok(pods)) = (node, pods) else {
+    let (Ok(Some(node)), Ok(pods)) = (node, pods) else {
         findings.extend(cluster::without_pods());
-        return (findings, None);
+        return (findings, None, NodeFacts::default());
     };
+    let facts = facts(node, &pods);
     let answers = if may_evict { cluster.try_out(&cluster::to_drain(&pods)).await } else { Vec::new() };
     findings.push(if may_evict { cluster::budgets(&answers) } else { cluster::budgets_unknown(needs.drains) });
     let forecast = forecast(config, &pods, &answers, clock.now());
     findings.push(cluster::forecast(&forecast));
-    (findings, Some(forecast))
+    (findings, Some(forecast), facts)
+}
+
+/// What the headroom of addresses needs to know of the node and its pods.
+fn facts(node: NodeView, pods: &[PodView]) -> NodeFacts {
+    let mut follower = Follower::default();
+    let of_node = follower.note(&Input::Node(node));
+    let of_both = follower.note(&Input::Pods(pods.to_vec()));
+    of_both.or(of_node).unwrap_or_default()
 }
 
 /// What a notice that arrived now would mean for each pod.

@@ -14,13 +14,15 @@ use clap::{Arg, ArgMatches, Args as _, Command as Clap, FromArgMatches as _};
 use crate::check::{CheckConfig, Format};
 use crate::config::parse::{ConfigError, RunConfig, effective, run_config};
 use crate::config::settings::{Environment, SETTINGS, Setting};
-use crate::simulate;
+use crate::{report, simulate};
 
 /// Exit code of a wrong invocation.
 pub const USAGE: u8 = 64;
 
 /// The flag that `check` has besides those of `run`.
 const OUTPUT: &str = "output";
+/// The other one.
+const NOTIFY_TEST: &str = "notify-test";
 
 const CHECK_EXIT_CODES: &str = "Exit codes: 0 if nothing that is needed is missing (there may be warnings), 1 if \
                                 something is, 64 if a setting is wrong.";
@@ -34,6 +36,8 @@ pub enum Command {
     Check(Box<CheckConfig>),
     /// Show a world in a box.
     Simulate(simulate::Args),
+    /// Show what an agent did.
+    Report(report::Args),
 }
 
 /// Why no command comes out of the command line.
@@ -84,16 +88,18 @@ where
         Some(("simulate", matches)) => {
             Ok(Command::Simulate(simulate::Args::from_arg_matches(matches).map_err(refusal)?))
         }
+        Some(("report", matches)) => Ok(Command::Report(report::Args::from_arg_matches(matches).map_err(refusal)?)),
         Some(("check", matches)) => Ok(Command::Check(Box::new(check(matches, env)?))),
         Some((_, matches)) => Ok(Command::Run(Box::new(run_config(&|flag| given(matches, flag), env)?))),
-        None => Err(CliError::Usage("no command given; use one of run, check, simulate".into())),
+        None => Err(CliError::Usage("no command given; use one of run, check, report, simulate".into())),
     }
 }
 
 fn check(matches: &ArgMatches, env: &Environment) -> Result<CheckConfig, CliError> {
     let flags = |flag: &str| given(matches, flag);
     let output = matches.get_one(OUTPUT).copied().unwrap_or(Format::Table);
-    Ok(CheckConfig { run: run_config(&flags, env)?, settings: effective(&flags, env), output })
+    let notify_test = matches.get_flag(NOTIFY_TEST);
+    Ok(CheckConfig { run: run_config(&flags, env)?, settings: effective(&flags, env), output, notify_test })
 }
 
 fn given(matches: &ArgMatches, flag: &str) -> Option<String> {
@@ -115,15 +121,25 @@ fn clap() -> Clap {
                 .value_parser(clap::value_parser!(Format))
                 .default_value("table")
                 .help("A table for people, or one JSON object for machines"),
+        )
+        .arg(
+            Arg::new(NOTIFY_TEST)
+                .long(NOTIFY_TEST)
+                .action(clap::ArgAction::SetTrue)
+                .help("Send a test message to Slack, Alertmanager and the webhook, as far as they are set"),
         );
     let simulate = simulate::Args::augment_args(Clap::new("simulate"))
         .about("Run the agent against a simulated node, cluster and metadata service");
+    let report = report::Args::augment_args(Clap::new("report"))
+        .about("Show the report of an interruption that an agent wrote into its log")
+        .after_help("Exit codes: 0 if a report is shown, 1 if there is none or it cannot be read.");
     Clap::new("spotwarden")
         .version(env!("CARGO_PKG_VERSION"))
         .about(env!("CARGO_PKG_DESCRIPTION"))
         .disable_help_subcommand(true)
         .subcommand(run.args(SETTINGS.iter().map(argument)))
         .subcommand(check)
+        .subcommand(report)
         .subcommand(simulate)
 }
 
@@ -205,7 +221,8 @@ mod tests {
     #[case(&["run", "--taint-key", "a", "--taint-key", "b"], "the argument '--taint-key <KEY>' cannot be used multiple")]
     #[case(&["run", "stray"], "unexpected argument 'stray' found")]
     #[case(&["simulate", "--without-agent"], "the following required arguments were not provided: --serve; see --help")]
-    #[case(&[], "no command given; use one of run, check, simulate")]
+    #[case(&[], "no command given; use one of run, check, report, simulate")]
+    #[case(&["report"], "the following required arguments were not provided: <FILE>; see --help")]
     #[case(&["check", "--output=yaml"], "invalid value 'yaml' for '--output <FORMAT>'; [possible values: table, json]")]
     #[case(&["check", "--safety-margin", "5"], "--safety-margin is `5`, which is not a duration")]
     #[case(&["run", "--output=json"], "unexpected argument '--output' found")]

@@ -3,7 +3,8 @@
 //! ```text
 //!  ipamd: /v1/enis, /v1/ipamd-env-settings ─┐
 //!         /metrics ─────────────────────────┼─► watch ─► model ─► Headroom ─► metrics, Events
-//!  own Node and its pods (watches) ─────────┘            (pure)
+//!  IMDS: network/interfaces/macs ───────────┤            (pure)    taint, a gentle drain
+//!  own Node and its pods (watches) ─────────┘
 //! ```
 //!
 //! Symbols in formulas: T addresses attached to the node for pods, A assigned, C in cooldown, F = T − A − C free, S
@@ -21,7 +22,10 @@ pub mod settings;
 // Pure: what follows from it.
 pub mod advice;
 pub mod alarm;
+pub mod cause;
 pub mod counters;
+pub mod departure;
+pub mod drift;
 pub mod forecast;
 pub mod growth;
 pub mod limits;
@@ -29,7 +33,10 @@ pub mod model;
 pub mod pool;
 pub mod source;
 pub mod subnet;
+pub mod taint;
+pub mod warm;
 
-// Reading.
+// Sockets.
 pub mod client;
+pub mod keeper;
 pub mod watch;

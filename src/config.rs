@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::notify::settings::NotifyConfig;
 use crate::signal::Kind;
 
 /// What to do when an eviction is still refused at a pod's latest start.
@@ -113,6 +114,8 @@ pub struct CniConfig {
     pub introspection: LocalAddress,
     /// Metrics of ipamd.
     pub metrics: LocalAddress,
+    /// Whether a node that has no address left for pods gets a taint.
+    pub taint_on_exhaustion: bool,
 }
 
 /// How the outside is reached: collectors, Alertmanager, webhooks. IMDS, ipamd and the API server never see a proxy.
@@ -169,6 +172,8 @@ pub struct Config {
     pub egress: EgressConfig,
     /// Pushing telemetry, if it is to be pushed.
     pub otlp: Option<otlp::OtlpConfig>,
+    /// Who outside of the cluster is told.
+    pub notify: NotifyConfig,
     /// Decide and report, change nothing.
     pub dry_run: bool,
     /// Identity of the kernel's boot, as the kubelet reports it in the Node's status; absent where the machine does not
@@ -224,9 +229,11 @@ impl Config {
                 enabled: true,
                 introspection: LocalAddress::Tcp("127.0.0.1:61679".into()),
                 metrics: LocalAddress::Tcp("127.0.0.1:61678".into()),
+                taint_on_exhaustion: false,
             },
             egress: EgressConfig::default(),
             otlp: None,
+            notify: NotifyConfig::default(),
             dry_run: false,
             boot_id: None,
             booted_at: None,

@@ -17,6 +17,7 @@ pub mod documents;
 mod error;
 mod token;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +28,7 @@ use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimeParser;
 use tokio::sync::{Mutex, MutexGuard};
 
+use self::documents::network::Mac;
 pub use self::error::Error;
 use self::token::Token;
 use crate::clock::{Clock, Now};
@@ -37,6 +39,10 @@ use crate::signal::Kind;
 
 /// More than any document of IMDS has.
 const BODY_CAP: usize = 64 * 1024;
+
+/// All that a leisurely question gets. IMDS answers within milliseconds; it has to be over before the next poll for the spot
+/// notice is due.
+pub const LEISURE: Duration = Duration::from_millis(400);
 
 const TOKEN_PATH: &str = "/latest/api/token";
 const TOKEN_TTL_HEADER: &str = "x-aws-ec2-metadata-token-ttl-seconds";
@@ -55,7 +61,7 @@ pub enum Endpoint {
     Scheduled,
     /// `autoscaling/target-lifecycle-state`.
     Asg,
-    /// Everything that says who and where the instance is.
+    /// Everything that says who and where the instance is, its network interfaces included.
     Identity,
 }
 
@@ -171,12 +177,50 @@ pub enum Item {
     AvailabilityZone,
     /// Part of the identity document too.
     Region,
+    /// The list of network interfaces.
+    Interfaces,
+    /// Something about one of them.
+    Interface(Mac, Fact),
 }
+
+/// What is asked of a network interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Fact {
+    /// Its id.
+    Id,
+    /// Its place on the instance.
+    Device,
+    /// The id of its subnet.
+    SubnetId,
+    /// The addresses of its subnet.
+    Subnet,
+    /// Its addresses.
+    Addresses,
+    /// Prefixes that are delegated to it.
+    Prefixes,
+}
+
+impl Fact {
+    /// The last part of the path.
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Id => "interface-id",
+            Self::Device => "device-number",
+            Self::SubnetId => "subnet-id",
+            Self::Subnet => "subnet-ipv4-cidr-block",
+            Self::Addresses => "local-ipv4s",
+            Self::Prefixes => "ipv4-prefix",
+        }
+    }
+}
+
+/// Below this there is a folder for each network interface.
+const INTERFACES: &str = "/latest/meta-data/network/interfaces/macs/";
 
 impl Item {
     /// The path.
-    pub const fn path(self) -> &'static str {
-        match self {
+    pub fn path(self) -> Cow<'static, str> {
+        Cow::Borrowed(match self {
             Self::SpotAction => "/latest/meta-data/spot/instance-action",
             Self::Rebalance => "/latest/meta-data/events/recommendations/rebalance",
             Self::ScheduledEvents => "/latest/meta-data/events/maintenance/scheduled",
@@ -189,7 +233,14 @@ impl Item {
             Self::InstanceType => "/latest/meta-data/instance-type",
             Self::AvailabilityZone => "/latest/meta-data/placement/availability-zone",
             Self::Region => "/latest/meta-data/placement/region",
-        }
+            Self::Interfaces => INTERFACES,
+            Self::Interface(mac, fact) => return format!("{INTERFACES}{mac}/{}", fact.as_str()).into(),
+        })
+    }
+
+    /// Asked for at leisure: whatever it takes, nothing waits for it.
+    pub const fn is_leisurely(self) -> bool {
+        matches!(self, Self::Interfaces | Self::Interface(..))
     }
 
     /// The group that it is counted in.
@@ -211,6 +262,7 @@ impl Item {
             Self::Rebalance | Self::ScheduledEvents | Self::EventHistory | Self::TargetLifecycleState => {
                 Some(Duration::from_millis(1500))
             }
+            Self::Interfaces | Self::Interface(..) => Some(LEISURE),
             _ => None,
         }
     }

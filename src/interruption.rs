@@ -21,6 +21,7 @@ pub mod state;
 
 use std::time::Duration;
 
+use crate::cni::subnet::Refused;
 use crate::drain::eviction::EvictionAnswer;
 use crate::drain::pod::{PodRef, PodView};
 use crate::k8s::node::NodeView;
@@ -47,6 +48,8 @@ pub enum Input {
     Deleted(PodRef, EvictionAnswer),
     /// The answer to [`Effect::Probe`].
     Probed(PodRef, EvictionAnswer),
+    /// Which subnets of the node refused addresses lately, if any: a drain that can wait does so.
+    Addresses(Option<Refused>),
     /// The time named by `next_timeout` has come.
     Timeout,
 }

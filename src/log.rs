@@ -4,6 +4,7 @@
 //! verdict of `simulate`), and a container's runtime collects both.
 
 pub mod record;
+pub mod report;
 
 use std::fmt;
 use std::str::FromStr;
@@ -121,4 +122,4 @@ where
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use spotwarden::check::{self, CheckConfig};
 use spotwarden::cli::{self, Command};
 use spotwarden::config::Config;
-use spotwarden::{log, run, simulate};
+use spotwarden::{log, report, run, simulate};
 
 /// Name look-ups block, nothing else does; two at a time are enough and keep their stacks small.
 const BLOCKING_THREADS: usize = 2;
@@ -24,6 +24,7 @@ fn main() -> ExitCode {
             log::init(&config.run.log);
             doctor(&config)
         }
+        Ok(Command::Report(args)) => report::main(&args),
         Ok(Command::Simulate(args)) => simulate::main(&args),
         Err(error) => error.report(),
     }

@@ -16,6 +16,7 @@ pub mod identity;
 pub mod imds;
 pub mod interruption;
 pub mod negotiate;
+pub mod notify;
 pub mod occasional;
 pub mod otlp;
 pub mod process;
@@ -57,6 +58,8 @@ pub struct Metrics {
     pub api: ApiMetrics,
     /// Reading the VPC CNI.
     pub cni: cni::CniMetrics,
+    /// Messages to people outside of the cluster.
+    pub notify: notify::NotifyMetrics,
     interruption: InterruptionMetrics,
     drain: DrainMetrics,
     identity: Identity,
@@ -76,7 +79,8 @@ impl Metrics {
         let api = ApiMetrics::register(own);
         let cni = cni::CniMetrics::register(own);
         own.register_collector(Box::new(cni::HeadroomCollector::new(headroom)));
-        Self { registry, imds, api, cni, interruption, drain, identity }
+        let notify = notify::NotifyMetrics::register(own);
+        Self { registry, imds, api, cni, notify, interruption, drain, identity }
     }
 
     /// Registers the counters of what is pushed to a collector.

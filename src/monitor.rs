@@ -9,6 +9,7 @@
 mod boot;
 mod health;
 mod lifecycle;
+pub mod network;
 mod reading;
 mod rebalance;
 mod schedule;
@@ -18,10 +19,13 @@ mod spot;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::sync::watch;
+use tokio::time::timeout;
 
 use self::boot::Boot;
 use self::health::Health;
 use self::lifecycle::LifecycleTracker;
+use self::network::{Round, Walk};
 use self::reading::Reading;
 use self::rebalance::RebalanceTracker;
 use self::schedule::Schedule;
@@ -30,7 +34,7 @@ use self::spot::SpotTracker;
 use crate::clock::Clock;
 use crate::config::ImdsConfig;
 use crate::imds::documents::{self, Malformed, Oddity, ScheduledEvents};
-use crate::imds::{Answer, Client, Item, Timing};
+use crate::imds::{Answer, Client, Item, LEISURE, Timing};
 use crate::metrics::imds::ImdsMetrics;
 use crate::signal::{Kind, Observation, SignalSource};
 
@@ -63,6 +67,9 @@ pub struct ImdsMonitor {
     rebalance: RebalanceTracker,
     scheduled: ScheduledTracker,
     lifecycle: LifecycleTracker,
+    walk: Walk,
+    /// Where the network interfaces are told.
+    network: watch::Sender<Option<Round>>,
     reported: Vec<(Item, Oddity)>,
     skewed: bool,
 }
@@ -109,6 +116,8 @@ impl ImdsMonitor {
             rebalance: RebalanceTracker::new(boot),
             scheduled: ScheduledTracker::new(boot),
             lifecycle: LifecycleTracker::default(),
+            walk: Walk::new(),
+            network: watch::Sender::new(None),
             reported: Vec::new(),
             skewed: false,
         }
@@ -119,6 +128,49 @@ impl ImdsMonitor {
     pub fn with_seed(mut self, seed: u64) -> Self {
         self.schedule.reseed(seed);
         self
+    }
+
+    /// Whether the network interfaces are read too, at leisure: at most one round a minute, and never so that a poll for the
+    /// spot notice waits for it.
+    pub fn read_network(&mut self, wanted: bool) {
+        if wanted {
+            self.schedule.add_leisurely(Item::Interfaces, self.clock.now().instant);
+        } else {
+            self.schedule.remove(Item::Interfaces);
+        }
+    }
+
+    /// What the last round over the network interfaces ended with; `None` before the first.
+    pub fn network(&self) -> watch::Receiver<Option<Round>> {
+        self.network.subscribe()
+    }
+
+    /// Asks the next question of the round over the network interfaces.
+    async fn step_network(&mut self) {
+        let (item, started) = (self.walk.item(), self.clock.now().instant);
+        self.schedule.started(item, started);
+        let read = match timeout(LEISURE, self.client.get(item)).await {
+            Ok(Ok(answer)) => self.walk.read(item, answer.body.as_deref(), started).map_err(|malformed| {
+                self.metrics.rejected(Oddity::Malformed);
+                (Oddity::Malformed.as_str(), malformed.to_string())
+            }),
+            Ok(Err(error)) => Err((error.reason(), error.to_string())),
+            Err(_) => Err(("timeout", "IMDS is too slow to ask for network interfaces now".to_owned())),
+        };
+        match read {
+            Ok(None) => {}
+            Ok(Some(network)) => {
+                self.health.succeeded(Item::Interfaces);
+                self.network.send_replace(Some(Ok(network.into())));
+            }
+            Err((reason, message)) => {
+                self.walk.abandon(started);
+                self.health.failed(Item::Interfaces, reason, &message);
+                self.network.send_replace(Some(Err(message)));
+            }
+        }
+        let next = self.walk.next_at(self.clock.now().instant);
+        self.schedule.postpone(Item::Interfaces, next);
     }
 
     async fn poll(&mut self, item: Item) -> Option<Observation> {
@@ -238,7 +290,7 @@ impl ImdsMonitor {
             self.reported.push((item, oddity));
             let document: String = document.chars().take(200).collect();
             let (path, oddity) = (item.path(), oddity.as_str());
-            tracing::warn!(path, oddity, ?document, "a document of IMDS was not taken as it came; reported once");
+            tracing::warn!(%path, oddity, ?document, "a document of IMDS was not taken as it came; reported once");
         }
     }
 }
@@ -254,7 +306,9 @@ impl SignalSource for ImdsMonitor {
         loop {
             let (item, due) = self.schedule.next(self.clock.now().instant);
             tokio::time::sleep_until(due).await;
-            if let Some(observation) = self.poll(item).await {
+            if item.is_leisurely() {
+                self.step_network().await;
+            } else if let Some(observation) = self.poll(item).await {
                 return observation;
             }
         }

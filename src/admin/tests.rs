@@ -23,6 +23,7 @@ async fn server() -> Server {
         readiness: readiness.clone(),
         status: status.subscribe(),
         headroom: watch::channel(None).1,
+        sinks: watch::channel(Vec::new()).1,
         clock: Clock::anchored("2026-11-21T10:00:00Z".parse().unwrap()),
         node_name: "ip-10-0-0-1".into(),
         dry_run: false,

@@ -9,10 +9,15 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 
 use super::access::{Review, Right};
+use super::addresses::Answers;
 use super::cluster::{NodeRead, Trouble, Version};
 use super::metadata::{Read, Unread};
+use crate::cni;
+use crate::cni::model::Problem;
+use crate::config::CniConfig;
 use crate::drain::eviction::EvictionAnswer;
 use crate::drain::pod::{PodRef, PodView};
+use crate::http::BuildError;
 use crate::imds;
 use crate::imds::documents::Identity;
 use crate::k8s::api::Api;
@@ -131,6 +136,17 @@ impl Cluster {
         let request = request.map_err(|error| Trouble::NoClient(error.to_string()))?;
         within(CALL_TIMEOUT, self.client.request(request)).await
     }
+}
+
+/// All that ipamd is asked, one question after the other; each has the time-out that it has in the agent.
+pub(super) async fn addresses(config: &CniConfig) -> Result<Answers, BuildError> {
+    let client = cni::client::Client::new(config)?;
+    if !config.enabled {
+        return Ok(Answers { interfaces: Err(Problem::Refused), settings: None, metrics: Err(Problem::Refused) });
+    }
+    let interfaces = client.interfaces().await;
+    let settings = if interfaces.is_ok() { client.settings().await.ok() } else { None };
+    Ok(Answers { interfaces, settings, metrics: client.metrics().await })
 }
 
 async fn within<T>(limit: Duration, call: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Trouble> {

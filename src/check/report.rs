@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::access::RIGHTS;
 use crate::config::parse::Effective;
 use crate::drain::forecast::{Forecast, Verdict};
+use crate::notify::Sink;
 use crate::signal::Kind;
 
 /// The metadata service answers with a session token.
@@ -27,12 +28,26 @@ pub const BUDGETS: &str = "budgets";
 /// Whether the node could be cleared in time.
 pub const FORECAST: &str = "forecast";
 
+/// ipamd's introspection answers.
+pub const IPAMD_INTROSPECTION: &str = "ipamd-introspection";
+/// ipamd's metrics are served.
+pub const IPAMD_METRICS: &str = "ipamd-metrics";
+/// How many more pods get an address.
+pub const POD_ADDRESSES: &str = "pod-addresses";
+/// Settings of the CNI that are traps.
+pub const CNI_SETTINGS: &str = "cni-settings";
+
 /// Every id, in the order of the report.
 pub fn ids() -> Vec<&'static str> {
     let signals = Kind::ALL.into_iter().map(Kind::as_str);
     let rights = RIGHTS.iter().map(|right| right.id);
     let first = [IMDS, IDENTITY].into_iter().chain(signals);
-    first.chain([CLOCK, API_SERVER, NODE, NODE_MARKS]).chain(rights).chain([BUDGETS, FORECAST]).collect()
+    first
+        .chain([CLOCK, API_SERVER, NODE, NODE_MARKS])
+        .chain(rights)
+        .chain([BUDGETS, FORECAST, IPAMD_INTROSPECTION, IPAMD_METRICS, POD_ADDRESSES, CNI_SETTINGS])
+        .chain(Sink::ALL.map(Sink::as_str))
+        .collect()
 }
 
 /// Of pods with trouble, so many are named.

@@ -120,6 +120,8 @@ pub struct Efficiency {
     pub idle_beyond_max_pods: Option<i64>,
     /// 0 if the assigned addresses fill as few prefixes as they can, towards 1 the more they are scattered.
     pub fragmentation: f64,
+    /// The same over network interfaces.
+    pub eni_fragmentation: f64,
     /// Addresses that would go back if the pods were packed.
     pub returnable: i64,
     /// Pods that can be placed here and never get an address; negative: addresses that no pod will ask for.
@@ -134,13 +136,29 @@ impl Efficiency {
         let pinned = pool.prefixes - pool.empty_prefixes;
         let packable = super::limits::rounded_up(pool.assigned, PREFIX_SIZE) / PREFIX_SIZE;
         let scattered = (pinned - packable).max(0);
+        let share = |part: i64, of: i64| if of > 0 { part as f64 / of as f64 } else { 0.0 };
+        let used_enis = pool.interfaces.iter().filter(|interface| interface.assigned > 0).count();
+        let used_enis = i64::try_from(used_enis).unwrap_or(i64::MAX);
+        let least_enis =
+            limits.per_eni.map_or(used_enis, |each| super::limits::rounded_up(pool.assigned, each) / each.max(1));
         Self {
-            used: if held > 0 { pool.assigned as f64 / held as f64 } else { 0.0 },
+            used: share(pool.assigned, held),
             idle_beyond_max_pods: network_pods.map(|most| (pool.total - most).max(0)),
-            fragmentation: if pinned > 0 { scattered as f64 / pinned as f64 } else { 0.0 },
+            fragmentation: share(scattered, pinned),
+            eni_fragmentation: share((used_enis - least_enis).max(0), used_enis),
             returnable: PREFIX_SIZE * scattered,
             overcommit: network_pods.zip(limits.ceiling()).map(|(most, (ceiling, _))| most - ceiling.max(pool.total)),
         }
+    }
+}
+
+/// Less would not be worth a word: two prefixes come and go with every few pods.
+const NOTABLE_RETURN: i64 = 2 * PREFIX_SIZE;
+
+impl Efficiency {
+    /// At least half of the prefixes in use could be given back, and more than one.
+    pub fn is_scattered(&self) -> bool {
+        self.fragmentation >= 0.5 && self.returnable >= NOTABLE_RETURN
     }
 }
 
@@ -155,11 +173,22 @@ pub enum Doubt {
     PoolManagerStuck,
     /// ipamd answers with a document without interfaces: one of a version that this agent does not know, perhaps.
     EmptyDocument,
+    /// ipamd's pool is not what EC2 has attached.
+    Drift,
+    /// A pod can get the address of the node or of one of its interfaces.
+    PrimaryInPool,
 }
 
 impl Doubt {
     /// Every doubt.
-    pub const ALL: [Self; 4] = [Self::TotalMismatch, Self::Leak, Self::PoolManagerStuck, Self::EmptyDocument];
+    pub const ALL: [Self; 6] = [
+        Self::TotalMismatch,
+        Self::Leak,
+        Self::PoolManagerStuck,
+        Self::EmptyDocument,
+        Self::Drift,
+        Self::PrimaryInPool,
+    ];
 
     /// The label.
     pub const fn as_str(self) -> &'static str {
@@ -168,13 +197,41 @@ impl Doubt {
             Self::Leak => "leak",
             Self::PoolManagerStuck => "pool_manager_stuck",
             Self::EmptyDocument => "empty_document",
+            Self::Drift => "drift",
+            Self::PrimaryInPool => "primary_in_pool",
+        }
+    }
+
+    /// What it may mean and what to do, in one sentence.
+    pub const fn advice(self) -> &'static str {
+        match self {
+            Self::TotalMismatch => {
+                "ipamd's own total is not the sum of what is attached: its metrics mislead, a restart of aws-node mends them"
+            }
+            Self::Leak => {
+                "more addresses are assigned than pods have one: ipamd missed deletions; a restart of aws-node gives them back"
+            }
+            Self::PoolManagerStuck => {
+                "ipamd has not reconciled its pool for minutes: see ipamd.log, then restart aws-node"
+            }
+            Self::EmptyDocument => {
+                "ipamd tells of no network interface: perhaps a version that this agent does not know"
+            }
+            Self::Drift => {
+                "ipamd's pool is not what EC2 has attached: pods may get addresses that are not theirs; restart aws-node"
+            }
+            Self::PrimaryInPool => {
+                "the address of the node or of an interface is in the pool: the pod that gets it has no network; update the CNI"
+            }
         }
     }
 
     /// How long it must last. Pods and addresses are read at different moments.
     const fn hold(self) -> Duration {
         match self {
-            Self::TotalMismatch | Self::EmptyDocument => Duration::from_mins(2),
+            // Has its own patience, measured in readings of IMDS.
+            Self::Drift => Duration::ZERO,
+            Self::TotalMismatch | Self::EmptyDocument | Self::PrimaryInPool => Duration::from_mins(2),
             Self::Leak | Self::PoolManagerStuck => Duration::from_mins(5),
         }
     }
@@ -183,7 +240,7 @@ impl Doubt {
 /// Remembers since when a doubt has lasted.
 #[derive(Clone, Debug, Default)]
 pub struct Doubts {
-    since: [Option<Instant>; 4],
+    since: [Option<Instant>; Doubt::ALL.len()],
 }
 
 impl Doubts {
@@ -266,12 +323,14 @@ mod tests {
     async fn a_doubt_has_to_last() {
         let start = Instant::now();
         let mut doubts = Doubts::default();
-        assert_eq!(doubts.step(start, |doubt| doubt != Doubt::Leak), []);
+        let old = |doubt| !matches!(doubt, Doubt::Leak | Doubt::Drift | Doubt::PrimaryInPool);
+        assert_eq!(doubts.step(start, old), []);
         let after = |seconds| start + Duration::from_secs(seconds);
         let two = [Doubt::TotalMismatch, Doubt::EmptyDocument];
-        assert_eq!(doubts.step(after(120), |doubt| doubt != Doubt::Leak), two);
+        assert_eq!(doubts.step(after(120), old), two);
         assert_eq!(doubts.step(after(299), |doubt| doubt == Doubt::PoolManagerStuck), []);
         assert_eq!(doubts.step(after(300), |doubt| doubt == Doubt::PoolManagerStuck), [Doubt::PoolManagerStuck]);
+        assert_eq!(doubts.step(after(301), |doubt| doubt == Doubt::Drift), [Doubt::Drift], "it has its own patience");
         assert_eq!(doubts.step(after(301), |_| false), []);
         assert_eq!(doubts.step(after(302), |doubt| doubt == Doubt::PoolManagerStuck), [], "it begins anew");
     }

@@ -16,6 +16,8 @@ pub struct Counters {
     pub heartbeat: Option<u64>,
     /// Errors by which EC2 says that a subnet has no address, or no free /28.
     pub refused: u64,
+    /// Those of them that refused a whole new interface.
+    pub refused_interfaces: u64,
     /// New interfaces that EC2 refused for an invalid parameter, which can mean a full subnet too.
     pub invalid: u64,
     /// EC2 throttled.
@@ -33,6 +35,10 @@ pub struct Counters {
 impl Counters {
     /// Adds one series of `awscni_aws_api_error_count`.
     pub fn take_error(&mut self, api: &str, error: &str, count: u64) {
+        if let ("CreateNetworkInterface", "InsufficientFreeAddressesInSubnet" | "InsufficientCidrBlocks") = (api, error)
+        {
+            self.refused_interfaces = self.refused_interfaces.saturating_add(count);
+        }
         let counter = match (api, error) {
             (_, "InsufficientFreeAddressesInSubnet" | "InsufficientCidrBlocks") => &mut self.refused,
             ("CreateNetworkInterface", "InvalidParameterValue") => &mut self.invalid,
@@ -59,6 +65,7 @@ impl Counters {
             adds: grown(self.adds, before.adds),
             heartbeat: self.heartbeat.map(|beats| grown(beats, before.heartbeat.unwrap_or_default())),
             refused: grown(self.refused, before.refused),
+            refused_interfaces: grown(self.refused_interfaces, before.refused_interfaces),
             invalid: grown(self.invalid, before.invalid),
             throttled: grown(self.throttled, before.throttled),
             unauthorized: grown(self.unauthorized, before.unauthorized),
@@ -149,7 +156,14 @@ mod tests {
         ] {
             counters.take_error(api, error, 2);
         }
-        let expected = Counters { refused: 6, invalid: 2, throttled: 2, unauthorized: 2, ..Counters::default() };
+        let expected = Counters {
+            refused: 6,
+            refused_interfaces: 2,
+            invalid: 2,
+            throttled: 2,
+            unauthorized: 2,
+            ..Counters::default()
+        };
         assert_eq!(counters, expected);
     }
 

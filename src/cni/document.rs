@@ -3,12 +3,14 @@
 //! The shape is told by the content, never by a version: flat up to v1.19, keyed by network card from v1.20. Only what the
 //! model needs is kept: no container ids, no pod names, no single addresses.
 
-use core::net::{Ipv4Addr, Ipv6Addr};
+use core::net::Ipv6Addr;
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+
+use crate::imds::documents::network;
 
 /// How the document is laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +63,8 @@ pub struct Eni {
 /// A single address or a prefix that is attached to an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Block {
+    /// Where it is, for IPv4.
+    pub place: Option<network::Block>,
     /// How many addresses it holds.
     pub size: i64,
     /// Delegated as a prefix.
@@ -220,16 +224,17 @@ fn card(index: u32, infos: RawInfos) -> Result<Card, Refusal> {
 fn eni(id: String, raw: RawEni) -> Result<Eni, Refusal> {
     let mut blocks = Vec::new();
     for (address, info) in raw.addresses.unwrap_or_default() {
-        blocks.push(block(1, false, false, std::iter::once(info.unwrap_or_default())));
-        address.parse::<Ipv4Addr>().map_err(|_| UNREADABLE)?;
+        let place = network::Block::single(address.parse().map_err(|_| UNREADABLE)?);
+        blocks.push(block(Some(place), 1, false, std::iter::once(info.unwrap_or_default())));
     }
     for (cidr, raw) in raw.ipv4.unwrap_or_default() {
         let raw = raw.unwrap_or_default();
-        blocks.push(block(ipv4_size(&cidr)?, raw.prefix.unwrap_or_default(), false, raw.all_addresses()));
+        let place: network::Block = cidr.parse().map_err(|_| UNREADABLE)?;
+        blocks.push(block(Some(place), place.size(), raw.prefix.unwrap_or_default(), raw.all_addresses()));
     }
     for (cidr, raw) in raw.ipv6.unwrap_or_default() {
         let raw = raw.unwrap_or_default();
-        blocks.push(block(ipv6_size(&cidr)?, raw.prefix.unwrap_or_default(), true, raw.all_addresses()));
+        blocks.push(block(None, ipv6_size(&cidr)?, raw.prefix.unwrap_or_default(), raw.all_addresses()));
     }
     Ok(Eni {
         id,
@@ -249,8 +254,8 @@ impl RawBlock {
 }
 
 /// Capacity comes from the mask: addresses appear only once they have been handed out.
-fn block(size: i64, prefix: bool, ipv6: bool, addresses: impl Iterator<Item = RawAddress>) -> Block {
-    let mut block = Block { size, prefix, ipv6, assigned: 0, returned: Vec::new() };
+fn block(place: Option<network::Block>, size: i64, prefix: bool, addresses: impl Iterator<Item = RawAddress>) -> Block {
+    let mut block = Block { place, size, prefix, ipv6: place.is_none(), assigned: 0, returned: Vec::new() };
     for address in addresses {
         // In this order: the time of the last return stays when the address is assigned again.
         if address.is_assigned() {
@@ -264,22 +269,12 @@ fn block(size: i64, prefix: bool, ipv6: bool, addresses: impl Iterator<Item = Ra
 
 const UNREADABLE: Refusal = Refusal::Malformed("a block of addresses is not written as one");
 
-fn ipv4_size(cidr: &str) -> Result<i64, Refusal> {
-    let (address, length) = cidr.split_once('/').ok_or(UNREADABLE)?;
-    address.parse::<Ipv4Addr>().map_err(|_| UNREADABLE)?;
-    size(length, 32)
-}
-
+/// 2^(128 − length), or as much as the type holds.
 fn ipv6_size(cidr: &str) -> Result<i64, Refusal> {
     let (address, length) = cidr.split_once('/').ok_or(UNREADABLE)?;
     address.parse::<Ipv6Addr>().map_err(|_| UNREADABLE)?;
-    size(length, 128)
-}
-
-/// 2^(width − length), or as much as the type holds.
-fn size(length: &str, width: u32) -> Result<i64, Refusal> {
     let length: u32 = length.parse().map_err(|_| UNREADABLE)?;
-    let bits = width.checked_sub(length).ok_or(UNREADABLE)?;
+    let bits = 128_u32.checked_sub(length).ok_or(UNREADABLE)?;
     Ok(2_i64.checked_pow(bits).unwrap_or(i64::MAX))
 }
 

@@ -18,6 +18,8 @@ pub struct Scrape {
     pub total: Option<i64>,
     /// Addresses held by pods.
     pub assigned: Option<i64>,
+    /// The release of the CNI, as it calls itself; from v1.10.
+    pub version: Option<String>,
     /// Everything that only grows.
     pub counters: Counters,
 }
@@ -73,7 +75,8 @@ const LATENCY_SUM: &str = "awscni_aws_api_latency_ms_sum";
 const LATENCY_COUNT: &str = "awscni_aws_api_latency_ms_count";
 
 /// The families that are read.
-const FAMILIES: [&str; 15] = [
+const FAMILIES: [&str; 16] = [
+    "awscni_build_info",
     "awscni_eni_max",
     "awscni_ip_max",
     "awscni_eni_allocated",
@@ -95,6 +98,7 @@ impl Scrape {
     fn take(&mut self, sample: &Sample<'_>) {
         let (value, counters) = (sample.value, &mut self.counters);
         match sample.name {
+            "awscni_build_info" => self.version = Some(shortened(sample.label("version"))),
             "awscni_eni_max" => self.eni_max = whole(value),
             "awscni_ip_max" => self.ip_max = whole(value),
             "awscni_eni_allocated" => self.enis = whole(value),
@@ -123,6 +127,11 @@ impl Scrape {
             _ => {}
         }
     }
+}
+
+/// A version that is shown to people.
+fn shortened(version: &str) -> String {
+    version.chars().filter(|c| !c.is_control()).take(40).collect()
 }
 
 impl Latencies {

@@ -11,6 +11,8 @@ use super::counters::{Counters, Latencies};
 const WINDOW: Duration = Duration::from_mins(10);
 /// What the rate of new pods is taken from: starvation is a matter of bursts.
 const BURST: Duration = Duration::from_mins(2);
+/// A pod that found no address counts for so long: the scrape after the one that told it comes within this.
+const LATELY: Duration = Duration::from_secs(30);
 /// Fewer are no trend.
 const LEAST_SAMPLES: usize = 5;
 /// However often somebody samples.
@@ -36,7 +38,9 @@ pub struct Forecast {
     pub refill: Option<f64>,
     /// Pods ask for more addresses within a refill than are free.
     pub starvation: bool,
-    /// No address is free and some are resting: more addresses of the subnet would not help, a shorter rest would.
+    /// No address is free, or none was when a pod asked lately, and some are resting: more addresses of the subnet would
+    /// not help, a shorter rest would. An address that has just rested is free until the next pod's turn, so that a look at
+    /// the free ones alone would see starvation come and go.
     pub starved: bool,
 }
 
@@ -63,12 +67,17 @@ pub struct Recorder {
     assigned: VecDeque<(Instant, i64)>,
     adds: VecDeque<(Instant, u64)>,
     latencies: Latencies,
+    /// When a scrape last told of a pod that found no address.
+    unavailable: Option<Instant>,
 }
 
 impl Recorder {
     /// Takes up what was counted since the scrape before.
     pub fn counted(&mut self, now: Instant, since: &Counters) {
         remember(&mut self.adds, BURST, now, since.adds);
+        if since.unavailable > 0 {
+            self.unavailable = Some(now);
+        }
         let (total, new) = (&mut self.latencies, &since.latencies);
         for (total, new) in [
             (&mut total.assign, new.assign),
@@ -88,6 +97,7 @@ impl Recorder {
         let slope = self.slope();
         let ends_in = |addresses: i64| slope.filter(|slope| *slope > 0.0).map(|slope| addresses.max(0) as f64 / slope);
         let refill = (!present.throttled).then(|| self.refill_seconds(present.slot_free));
+        let lacked = self.unavailable.is_some_and(|at| now.duration_since(at) < LATELY);
         let wanted = self.adds_per_second(now) * refill.unwrap_or(ASSUMED_INTERFACE);
         Forecast {
             slope,
@@ -95,7 +105,7 @@ impl Recorder {
             exhausted_reachable: ends_in(present.reachable),
             refill,
             starvation: wanted > present.free.max(0) as f64,
-            starved: present.free <= 0 && present.cooldown.is_some_and(|resting| resting > 0),
+            starved: (present.free <= 0 || lacked) && present.cooldown.is_some_and(|resting| resting > 0),
         }
     }
 
@@ -255,6 +265,12 @@ mod tests {
         {
             let present = Present { cooldown, ..present(4, free) };
             assert_eq!(recorder.forecast(start, &present).starved, starved, "{present:?}");
+        }
+        // A pod found none; a moment later one has rested enough.
+        recorder.counted(start, &Counters { unavailable: 1, ..Counters::default() });
+        for (seconds, cooldown, starved) in [(0, 2, true), (29, 2, true), (29, 0, false), (30, 2, false)] {
+            let present = Present { cooldown: Some(cooldown), ..present(4, 1) };
+            assert_eq!(recorder.forecast(at(start, seconds), &present).starved, starved, "{seconds} {cooldown}");
         }
     }
 }

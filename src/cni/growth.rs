@@ -148,6 +148,8 @@ pub struct Tracker {
     /// Refusals from before our time: taken for real until the next scrape decides.
     provisional: bool,
     throttled_at: Option<Instant>,
+    /// The pool has grown since the look before.
+    grew: bool,
     /// Errors that a stall may come from, since the pool last grew.
     invalid: u64,
     unauthorized: u64,
@@ -158,6 +160,7 @@ impl Tracker {
     pub fn step(&mut self, now: Instant, sight: &Sight<'_>) -> State {
         let hungry = sight.is_hungry();
         let grown = self.has_grown(sight);
+        self.grew = grown;
         if grown {
             (self.refused_at, self.refusals, self.provisional) = (None, 0, false);
             (self.invalid, self.unauthorized) = (0, 0);
@@ -165,6 +168,11 @@ impl Tracker {
         self.count(now, sight, grown, hungry);
         self.hungry_since = if hungry && !grown { self.hungry_since.or(Some(now)) } else { None };
         self.judge(now, sight)
+    }
+
+    /// Whether the pool had grown at the last look.
+    pub fn grew(&self) -> bool {
+        self.grew
     }
 
     /// Refusals since the pool last grew.

@@ -2,20 +2,30 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
 
 use super::advice::{Doubt, Doubts, Efficiency, Trap, traps};
+use super::cause::Cause;
 use super::counters::Counters;
-use super::document::{self, Document};
+use super::departure::Departure;
+use super::document::{self, Document, Shape};
+use super::drift::{self, Drift};
 use super::exposition::{self, Scrape};
 use super::forecast::{Forecast, Present, Recorder};
 use super::growth::{Counted, Sight, State, Tracker};
 use super::limits::{Instance, Limit, Limits, Outlook};
 use super::node::NodeFacts;
-use super::pool::{Mode, Pool};
+use super::pool::{Mode, PREFIX_SIZE, Pool};
 use super::settings::{self, Running, Settings};
 use super::source::{Confidence, Source, Streak, choose};
-use super::subnet::{SubnetShare, shares};
+use super::subnet::{Refusals, Refused, SubnetShare, shares};
+use super::warm::{Advisor, WarmTargets};
 use crate::clock::Now;
+use crate::imds::documents::network::Network;
+
+/// What IMDS said is worth nothing after so long; the first round over the largest instance takes half of it.
+const STALE: Duration = Duration::from_mins(15);
 
 /// Why an endpoint gave nothing that could be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +44,8 @@ pub enum Problem {
     Interfaces(document::Refusal),
     /// Not ipamd's metrics.
     Metrics(exposition::Refusal),
+    /// IMDS did not tell the network interfaces.
+    Interfacing(String),
 }
 
 impl fmt::Display for Problem {
@@ -46,6 +58,7 @@ impl fmt::Display for Problem {
             Self::TooLarge => f.write_str("the answer is too large"),
             Self::Interfaces(refusal) => refusal.fmt(f),
             Self::Metrics(refusal) => refusal.fmt(f),
+            Self::Interfacing(reason) => f.write_str(reason),
         }
     }
 }
@@ -59,6 +72,8 @@ pub struct Reading<'a> {
     pub settings: Option<&'a [u8]>,
     /// `/metrics`.
     pub metrics: Option<Result<&'a [u8], Problem>>,
+    /// The network interfaces by IMDS, if they were read anew.
+    pub network: Option<Result<Arc<Network>, Problem>>,
 }
 
 /// Everything that is known of the node's addresses at one moment.
@@ -88,6 +103,20 @@ pub struct Headroom {
     pub forecast: Forecast,
     /// What the node holds of each subnet.
     pub subnets: BTreeMap<String, SubnetShare>,
+    /// Each subnet that ever refused: whether EC2 did so within the last ten minutes.
+    pub refusals: BTreeMap<String, bool>,
+    /// The same as one word, for a drain that can wait.
+    pub refused: Option<Refused>,
+    /// Warm targets that would do, once enough is known.
+    pub warm: Option<WarmTargets>,
+    /// Interfaces left for pods with security groups of their own; `None` where the node has none.
+    pub branch_headroom: Option<i64>,
+    /// What a cordoned node has given back.
+    pub departure: Option<Departure>,
+    /// The release of the CNI, if its metrics tell.
+    pub version: Option<String>,
+    /// How ipamd's document is laid out.
+    pub shape: Option<Shape>,
     /// How well the addresses are used; `None` in IPv6 and without a source.
     pub efficiency: Option<Efficiency>,
     /// Settings that are traps.
@@ -96,14 +125,26 @@ pub struct Headroom {
     pub doubts: Vec<Doubt>,
 }
 
+impl Headroom {
+    /// Free addresses beyond the warm target that would do, where they are more than the CNI keeps by default, which is less
+    /// than two interfaces' worth, or two prefixes.
+    pub fn notable_idle(&self) -> Option<i64> {
+        let (warm, pool) = self.warm.zip(self.pool.as_ref())?;
+        let step = if pool.prefixes > 0 { PREFIX_SIZE } else { self.limits.per_eni? };
+        Some(warm.idle(pool.free())).filter(|idle| *idle >= 2 * step)
+    }
+}
+
 /// The memory from one reading to the next.
 #[derive(Debug, Default)]
 pub struct Model {
     introspection: Streak,
     metrics: Streak,
+    imds: Streak,
     problems: BTreeMap<&'static str, String>,
     empty: bool,
     document: Option<Document>,
+    network: Option<Arc<Network>>,
     running: Option<Running>,
     scrape: Option<Scrape>,
     instance: Instance,
@@ -113,6 +154,10 @@ pub struct Model {
     tracker: Tracker,
     recorder: Recorder,
     doubts: Doubts,
+    drift: Drift,
+    refusals: Refusals,
+    advisor: Advisor,
+    departure: Option<Departure>,
     states: Vec<State>,
     bindings: Vec<Limit>,
     /// What ipamd counted between the last two scrapes, until somebody takes it.
@@ -127,6 +172,9 @@ impl Model {
         }
         if let Some(running) = reading.settings.and_then(settings::running) {
             self.running = Some(running);
+        }
+        if let Some(answer) = &reading.network {
+            self.take_network(answer);
         }
         let counted = reading.metrics.as_ref().and_then(|answer| self.take_metrics(answer));
         if let Some(Counted::Since(counters)) = &counted {
@@ -188,12 +236,34 @@ impl Model {
         }
     }
 
+    fn take_network(&mut self, answer: &Result<Arc<Network>, Problem>) {
+        match answer {
+            Ok(network) => {
+                self.network = Some(network.clone());
+                self.imds.succeeded();
+                self.problems.remove(Source::Imds.as_str());
+            }
+            Err(problem) => {
+                self.imds.failed();
+                self.problems.insert(Source::Imds.as_str(), problem.to_string());
+            }
+        }
+    }
+
+    /// What IMDS said last, if it is still worth something.
+    fn fresh_network(&self, now: Now) -> Option<Arc<Network>> {
+        let fresh = |network: &&Arc<Network>| now.instant.duration_since(network.since) < STALE;
+        self.network.as_ref().filter(fresh).filter(|_| !self.imds.is_gone()).cloned()
+    }
+
     fn headroom(&mut self, now: Now, scraped: Option<Counted>, node: &NodeFacts) -> Headroom {
         let settings = Settings::of(node.aws_node.as_deref(), self.running.as_ref());
-        let source = choose(self.introspection, self.metrics);
+        let network = self.fresh_network(now);
+        let imds = if network.is_some() { self.imds } else { Streak::default() };
+        let source = choose(self.introspection, self.metrics, imds);
         let source_changed = std::mem::replace(&mut self.source, source) != source;
         let mode = Mode::of(self.instance.per_eni, &settings, self.document.as_ref());
-        let pool = self.pool(source, mode, &settings, now);
+        let pool = self.pool(source, mode, &settings, now, network.as_deref(), node);
         let nothing = Pool::default();
         let limits =
             Limits::of(pool.as_ref().unwrap_or(&nothing), mode, self.instance, &settings, node.max_pods, node.pods);
@@ -209,8 +279,17 @@ impl Model {
             scraped,
         };
         let state = self.tracker.step(now.instant, &sight);
+        let since = match scraped {
+            Some(Counted::Since(counters)) => Some(counters),
+            _ => None,
+        };
+        self.refusals.step(now.instant, pool.as_ref(), limits.per_eni, since, self.tracker.grew());
         let outlook = Outlook::of(pool.as_ref(), &limits, state);
         let forecast = self.forecast(now, pool.as_ref(), &limits, outlook, state);
+        let exact_pool = pool.as_ref().filter(|_| source == Some(Source::Introspection));
+        self.departure = Departure::step(self.departure, node.cordoned, exact_pool, since);
+        let warm = self.warm(exact_pool, since, &forecast);
+        let subnets = shares(pool.as_ref().unwrap_or(&nothing), network.as_deref(), node);
         remember(&mut self.states, Some(state));
         remember(&mut self.bindings, outlook.map(|outlook| outlook.binding));
         let cards = pool.as_ref().map_or(0, |pool| pool.cards);
@@ -220,26 +299,69 @@ impl Model {
             source,
             confidence: if exact { Confidence::Exact } else { Confidence::Estimate },
             problems: self.problems.clone(),
-            cause: self.cause(state, outlook, &limits, mode, pool.as_ref()),
+            cause: Cause {
+                state,
+                binding: outlook.map(|outlook| outlook.binding),
+                limits: &limits,
+                mode,
+                refusals: self.tracker.refusals(),
+                refused: self.refused(),
+                subnets: &subnets,
+                hint: self.tracker.hint(),
+            }
+            .to_string(),
             limits,
             outlook,
             state,
             states: self.states.clone(),
             bindings: self.bindings.clone(),
             forecast,
-            subnets: pool.as_ref().map(shares).unwrap_or_default(),
+            refusals: self.refusals.told(&subnets),
+            refused: self.refused(),
+            warm,
+            branch_headroom: node.branch_capacity.map(|capacity| capacity.saturating_sub(node.branches)),
+            departure: self.departure,
+            version: self.scrape.as_ref().and_then(|scrape| scrape.version.clone()),
+            shape: self.document.as_ref().map(|document| document.shape),
+            subnets,
             efficiency: ipv4.map(|pool| Efficiency::of(pool, &limits, node)),
             traps: traps(&settings, mode, &limits),
-            doubts: self.doubts(now, source, scraped, pool.as_ref(), node),
+            doubts: self.doubts(now, source, scraped, pool.as_ref(), node, network.as_deref()),
             pool,
         }
     }
 
-    fn pool(&self, source: Option<Source>, mode: Mode, settings: &Settings, now: Now) -> Option<Pool> {
+    /// Said only of the pool that is known address by address, of one card, of IPv4.
+    fn warm(&mut self, pool: Option<&Pool>, since: Option<Counters>, forecast: &Forecast) -> Option<WarmTargets> {
+        let pool = pool.filter(|pool| !pool.ipv6 && pool.cards == 1)?;
+        if let Some(counters) = since {
+            self.advisor.note(counters.adds, pool.cooldown.unwrap_or_default(), pool.assigned);
+        }
+        self.advisor.advice(forecast.refill)
+    }
+
+    fn refused(&self) -> Option<Refused> {
+        let subnets: Vec<String> = self.refusals.lately().into_iter().filter(|subnet| !subnet.is_empty()).collect();
+        self.refusals.until().map(|until| Refused { subnets: subnets.join(" or "), until })
+    }
+
+    fn pool(
+        &self,
+        source: Option<Source>,
+        mode: Mode,
+        settings: &Settings,
+        now: Now,
+        network: Option<&Network>,
+        node: &NodeFacts,
+    ) -> Option<Pool> {
         let mut pool = match source? {
             Source::Introspection => Pool::of(self.document.as_ref()?, mode, settings.cooldown_seconds(), now.wall),
             Source::Metrics => Pool::estimate(self.scrape.as_ref()?)?,
+            Source::Imds => Pool::attached(network?, settings, node.addressed_pods),
         };
+        if let Some(network) = network {
+            pool.name_subnets(network);
+        }
         pool.ipv6 |= settings.ipv6 == Some(true);
         Some(pool)
     }
@@ -272,15 +394,24 @@ impl Model {
         scraped: Option<Counted>,
         pool: Option<&Pool>,
         node: &NodeFacts,
+        network: Option<&Network>,
     ) -> Vec<Doubt> {
         let exact = pool.filter(|_| source == Some(Source::Introspection));
         let (empty, beats) = (self.empty, self.beats(now, scraped));
         let ipv6 = pool.is_some_and(|pool| pool.ipv6);
+        let both = self.document.as_ref().filter(|_| exact.is_some()).zip(network);
+        let drifts = both.is_some_and(|(document, network)| self.drift.step(now.instant, document, network));
+        if both.is_none() {
+            self.drift.forget();
+        }
+        let primary = both.is_some_and(|(document, network)| drift::holds_a_primary(document, network));
         self.doubts.step(now.instant, |doubt| match doubt {
             Doubt::TotalMismatch => exact.is_some_and(|pool| pool.mismatch != 0),
             Doubt::Leak => exact.is_some_and(|pool| node.max_pods.is_some() && pool.assigned > node.addressed_pods),
             Doubt::PoolManagerStuck => !beats && !ipv6,
             Doubt::EmptyDocument => empty,
+            Doubt::Drift => drifts,
+            Doubt::PrimaryInPool => primary,
         })
     }
 
@@ -294,56 +425,6 @@ impl Model {
             None => {}
         }
         self.beatless_since.is_none()
-    }
-
-    fn cause(
-        &self,
-        state: State,
-        outlook: Option<Outlook>,
-        limits: &Limits,
-        mode: Mode,
-        pool: Option<&Pool>,
-    ) -> String {
-        match state {
-            State::IpamdDown => "ipamd answers neither introspection nor metrics".to_owned(),
-            State::ProvisioningDisabled => "settings of the CNI forbid it to attach addresses".to_owned(),
-            State::NodeUnschedulable => "cordoned: ipamd does not grow".to_owned(),
-            State::SubnetExhausted => self.refusal(mode, pool),
-            State::Throttled => "EC2 throttles its calls: growth takes longer".to_owned(),
-            State::Stalled => {
-                let hint = self.tracker.hint().unwrap_or("see ipamd.log");
-                format!("ipamd should have got addresses for minutes and has not; {hint}")
-            }
-            State::AtInstanceLimit => limit_in_words(Limit::InstanceLimit, limits),
-            State::AtMaxPods => limit_in_words(Limit::MaxPods, limits),
-            State::ConfigCeiling => limit_in_words(Limit::ConfigCeiling, limits),
-            State::Ok => limit_in_words(outlook.map_or(Limit::AddressPool, |outlook| outlook.binding), limits),
-        }
-    }
-
-    fn refusal(&self, mode: Mode, pool: Option<&Pool>) -> String {
-        let subnets: Vec<String> = pool.map(shares).unwrap_or_default().into_keys().collect();
-        let subnet = if subnets.is_empty() { "the subnet".to_owned() } else { subnets.join(" or ") };
-        let full = match mode {
-            Mode::Secondary => "full",
-            Mode::Prefix => "fragmented or full",
-        };
-        match self.tracker.refusals() {
-            0 => format!("{subnet} is {full}: EC2 refused before this agent started"),
-            times => format!("{subnet} is {full}: EC2 refused {times} times since the pool last grew"),
-        }
-    }
-}
-
-fn limit_in_words(limit: Limit, limits: &Limits) -> String {
-    let number = |of: Option<i64>| of.map_or_else(|| "unknown".to_owned(), |of| of.to_string());
-    match limit {
-        Limit::InstanceLimit => format!("instance limit of {} addresses", number(limits.instance)),
-        Limit::MaxPods => format!("max-pods {}", number(limits.max_pods)),
-        Limit::ConfigCeiling => {
-            format!("MINIMUM_IP_TARGET without WARM_IP_TARGET: ceiling of {}", number(limits.configured))
-        }
-        Limit::AddressPool | Limit::Subnet => "how far the pool can grow is not known".to_owned(),
     }
 }
 

@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use super::settings::Environment;
 use crate::drain::pod::{PodNetwork, PodView};
+use crate::imds::documents::network::Block;
 use crate::interruption::Input;
 use crate::k8s::node::NodeView;
 
@@ -20,8 +23,18 @@ pub struct NodeFacts {
     pub pods: i64,
     /// Those of them that are on the host's network.
     pub host_network_pods: i64,
-    /// Pods that have an address of their own.
+    /// Pods that have an address of the pool.
     pub addressed_pods: i64,
+    /// Interfaces that the node has for pods with security groups of their own; `None` where there are none.
+    pub branch_capacity: Option<i64>,
+    /// Those of them that pods ask for.
+    pub branches: i64,
+    /// Those of them that are there, by subnet.
+    pub branch_subnets: BTreeMap<Block, i64>,
+    /// `spec.taints` as they are.
+    pub taints: Option<Arc<Vec<Value>>>,
+    /// The own Node was read.
+    pub known: bool,
     /// The taint that stops ipamd is on the node.
     pub cordoned: bool,
     /// Settings of the aws-node pod on this node; `None` if there is no such pod.
@@ -57,9 +70,12 @@ impl Follower {
 
     fn note_node(&mut self, node: &NodeView) {
         self.facts.max_pods = node.allocatable_pods;
-        let is_cordon = |taint: &serde_json::Value| {
+        self.facts.branch_capacity = node.branch_interfaces;
+        self.facts.taints = node.taints.clone().map(Arc::new);
+        self.facts.known = true;
+        let is_cordon = |taint: &Value| {
             let (key, effect) = CORDON_TAINT;
-            let says = |field: &str, word: &str| taint.get(field).and_then(serde_json::Value::as_str) == Some(word);
+            let says = |field: &str, word: &str| taint.get(field).and_then(Value::as_str) == Some(word);
             says("key", key) && says("effect", effect)
         };
         self.facts.cordoned = node.taints.iter().flatten().any(is_cordon);
@@ -77,7 +93,15 @@ impl Follower {
         let number = |counts: &dyn Fn(&PodNetwork) -> bool| {
             i64::try_from(self.pods.values().filter(|pod| counts(pod)).count()).unwrap_or(i64::MAX)
         };
-        let (pods, host, addressed) = (number(&|_| true), number(&|pod| pod.host), number(&|pod| pod.addressed));
+        let (pods, host, addressed) =
+            (number(&|_| true), number(&|pod| pod.host), number(&|pod| pod.addressed && pod.branches == 0));
+        self.facts.branches = self.pods.values().map(|pod| pod.branches).fold(0, i64::saturating_add);
+        self.facts.branch_subnets.clear();
+        for pod in self.pods.values() {
+            if let Some(subnet) = pod.branch_subnet {
+                *self.facts.branch_subnets.entry(subnet).or_default() += pod.branches.max(1);
+            }
+        }
         self.facts.aws_node = self.pods.values().find_map(|pod| pod.aws_node.clone());
         (self.facts.pods, self.facts.host_network_pods, self.facts.addressed_pods) = (pods, host, addressed);
     }
@@ -95,7 +119,7 @@ mod tests {
         PodView { network, ..PodView::sample(name, Duration::from_secs(30)) }
     }
 
-    fn node(taints: serde_json::Value) -> Input {
+    fn node(taints: Value) -> Input {
         Input::Node(NodeView {
             name: "n1".into(),
             uid: "u".into(),
@@ -105,6 +129,8 @@ mod tests {
             unschedulable: None,
             boot_id: None,
             allocatable_pods: Some(29),
+            branch_interfaces: None,
+            provider_id: None,
         })
     }
 
@@ -129,7 +155,7 @@ mod tests {
         let facts = follower.note(&node(json!([{"key": "spotwarden/interruption", "effect": "NoSchedule"}]))).unwrap();
         assert_eq!((facts.max_pods, facts.cordoned), (Some(29), false));
         let other = json!([{"key": "node.kubernetes.io/unschedulable", "effect": "NoExecute"}]);
-        assert_eq!(follower.note(&node(other)), None);
+        assert!(!follower.note(&node(other)).unwrap().cordoned);
         let cordon = json!([{"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}]);
         assert!(follower.note(&node(cordon)).unwrap().cordoned);
         assert!(!follower.note(&node(json!(null))).unwrap().cordoned);

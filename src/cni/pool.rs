@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::document::{Block, Card, Document, Eni};
 use super::exposition::Scrape;
 use super::settings::Settings;
+use crate::imds::documents::network::{Network, NetworkInterface};
 
 /// Addresses of a delegated prefix (/28).
 pub const PREFIX_SIZE: i64 = 16;
@@ -154,6 +155,35 @@ impl Pool {
             scarcest_card,
             ..Self::default()
         })
+    }
+
+    /// What EC2 has attached, by IMDS, of which `assigned` addresses are held by pods: an upper bound of what is usable.
+    pub fn attached(network: &Network, settings: &Settings, assigned: i64) -> Self {
+        // With custom networking the first interface carries no pods.
+        let carries = |interface: &&NetworkInterface| interface.device > 0 || settings.custom_networking != Some(true);
+        let carrying = || network.interfaces.iter().filter(carries);
+        let total = carrying().map(NetworkInterface::attached).fold(0, i64::saturating_add);
+        let prefixes: usize = carrying().map(|interface| interface.prefixes.len()).sum();
+        Self {
+            total,
+            assigned,
+            // Which of them are empty only ipamd knows.
+            prefixes: 0,
+            empty_prefixes: 0,
+            ipv6: settings.ipv6 == Some(true) && prefixes == 0 && total == 0,
+            enis: i64::try_from(network.interfaces.len()).unwrap_or(i64::MAX),
+            cards: 1,
+            scarcest_card: total.saturating_sub(assigned),
+            ..Self::default()
+        }
+    }
+
+    /// Fills in the subnets that a CNI before v1.22 does not tell.
+    pub fn name_subnets(&mut self, network: &Network) {
+        for interface in self.interfaces.iter_mut().filter(|interface| interface.subnet_id.is_none()) {
+            let known = network.interfaces.iter().find(|known| known.id == interface.id);
+            interface.subnet_id = known.and_then(|known| known.subnet_id.clone());
+        }
     }
 
     fn add_card(&mut self, card: &Card, first: bool, mode: Mode, rest: &Rest) {

@@ -7,17 +7,22 @@ pub enum Source {
     Introspection,
     /// ipamd's `/metrics`: sums without the cooldown.
     Metrics,
+    /// What EC2 has attached, by IMDS, and the node's pods: ipamd is not asked at all.
+    Imds,
 }
 
 impl Source {
     /// Every source, the best first.
-    pub const ALL: [Self; 2] = [Self::Introspection, Self::Metrics];
+    pub const ALL: [Self; 3] = [Self::Introspection, Self::Metrics, Self::Imds];
+    /// Those that are ipamd itself.
+    pub const IPAMD: [Self; 2] = [Self::Introspection, Self::Metrics];
 
     /// The label.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Introspection => "introspection",
             Self::Metrics => "metrics",
+            Self::Imds => "imds",
         }
     }
 }
@@ -79,8 +84,8 @@ impl Streak {
 }
 
 /// The best source whose last answer is good: one failure does not end it, one answer brings it back.
-pub fn choose(introspection: Streak, metrics: Streak) -> Option<Source> {
-    let streaks = [(Source::Introspection, introspection), (Source::Metrics, metrics)];
+pub fn choose(introspection: Streak, metrics: Streak, imds: Streak) -> Option<Source> {
+    let streaks = [(Source::Introspection, introspection), (Source::Metrics, metrics), (Source::Imds, imds)];
     streaks.into_iter().find(|(_, streak)| streak.is_usable()).map(|(source, _)| source)
 }
 
@@ -88,20 +93,37 @@ pub fn choose(introspection: Streak, metrics: Streak) -> Option<Source> {
 mod tests {
     use super::*;
 
+    const NONE: Streak = Streak { failures: 0, answered: false };
+
+    #[test]
+    fn the_metadata_service_comes_last() {
+        let (mut ipamd, mut imds) = (Streak::default(), Streak::default());
+        imds.succeeded();
+        assert_eq!(choose(ipamd, ipamd, imds), Some(Source::Imds));
+        ipamd.succeeded();
+        assert_eq!(choose(NONE, ipamd, imds), Some(Source::Metrics));
+        (0..PATIENCE).for_each(|_| ipamd.failed());
+        assert_eq!(choose(NONE, ipamd, imds), Some(Source::Imds));
+    }
+
     #[test]
     fn a_source_is_left_after_three_failures_and_taken_again_after_one_answer() {
         let (mut introspection, mut metrics) = (Streak::default(), Streak::default());
-        assert_eq!(choose(introspection, metrics), None);
+        assert_eq!(choose(introspection, metrics, NONE), None);
         metrics.succeeded();
-        assert_eq!(choose(introspection, metrics), Some(Source::Metrics), "the first that answers is used at once");
+        assert_eq!(
+            choose(introspection, metrics, NONE),
+            Some(Source::Metrics),
+            "the first that answers is used at once"
+        );
         introspection.succeeded();
-        assert_eq!(choose(introspection, metrics), Some(Source::Introspection));
+        assert_eq!(choose(introspection, metrics, NONE), Some(Source::Introspection));
         for expected in [Source::Introspection, Source::Introspection, Source::Metrics] {
             introspection.failed();
-            assert_eq!(choose(introspection, metrics), Some(expected));
+            assert_eq!(choose(introspection, metrics, NONE), Some(expected));
         }
         introspection.succeeded();
-        assert_eq!(choose(introspection, metrics), Some(Source::Introspection));
+        assert_eq!(choose(introspection, metrics, NONE), Some(Source::Introspection));
     }
 
     #[test]
@@ -110,6 +132,6 @@ mod tests {
         streak.succeeded();
         (0..PATIENCE).for_each(|_| streak.failed());
         assert!(streak.is_gone() && streak.has_answered());
-        assert_eq!(choose(streak, streak), None);
+        assert_eq!(choose(streak, streak, streak), None);
     }
 }

@@ -10,16 +10,21 @@ use tokio::time::{Instant, sleep_until};
 
 use super::advice::{Doubt, Trap};
 use super::client::Client;
-use super::model::{Headroom, Model, Reading};
+use super::departure::Departure;
+use super::model::{Headroom, Model, Problem, Reading};
 use super::node::NodeFacts;
 use super::source::Source;
+use super::warm::WarmTargets;
 use crate::clock::Clock;
+use crate::imds::documents::network::Network;
 use crate::metrics::cni::CniMetrics;
+use crate::monitor::network::Round;
 
-/// Between two readings. ipamd logs each one and holds its lock meanwhile.
-const INTERVAL: Duration = Duration::from_secs(15);
+/// Between two readings, of two requests each. ipamd logs each one and holds its lock meanwhile, so that there is to be
+/// less than one in ten seconds.
+const INTERVAL: Duration = Duration::from_secs(20);
 /// The agents of a cluster that came up together drift apart.
-const JITTER: Duration = Duration::from_millis(1500);
+const JITTER: Duration = Duration::from_secs(2);
 /// Between two tries of an endpoint that has failed for long.
 const LONGEST_PAUSE: Duration = Duration::from_secs(120);
 /// The settings of the running process change with a restart of it alone.
@@ -46,17 +51,27 @@ impl Schedule {
     }
 }
 
-/// Follows the pool of addresses for ever. `node` tells what Kubernetes knows, `headroom` is what comes of it.
+/// What others read.
+#[derive(Clone, Debug)]
+pub struct Surroundings {
+    /// What Kubernetes knows.
+    pub node: watch::Receiver<NodeFacts>,
+    /// The network interfaces by IMDS.
+    pub network: watch::Receiver<Option<Round>>,
+}
+
+/// Follows the pool of addresses for ever; `headroom` is what comes of it.
 pub async fn follow(
     client: Client,
     clock: Clock,
-    node: watch::Receiver<NodeFacts>,
+    surroundings: Surroundings,
     headroom: watch::Sender<Option<Arc<Headroom>>>,
     metrics: CniMetrics,
 ) {
     let start = clock.now().instant;
     let mut reader = Reader {
         client,
+        surroundings,
         clock,
         metrics,
         model: Model::default(),
@@ -66,7 +81,7 @@ pub async fn follow(
     };
     let mut log = Log::default();
     loop {
-        let observed = reader.read(&node).await;
+        let observed = reader.read().await;
         log.note(reader.model.problems(), observed.as_ref());
         headroom.send_replace(observed.map(Arc::new));
         sleep_until(reader.introspection.due.min(reader.scraping.due) + jitter()).await;
@@ -76,6 +91,7 @@ pub async fn follow(
 /// Asks what is due, one question after the other.
 struct Reader {
     client: Client,
+    surroundings: Surroundings,
     clock: Clock,
     metrics: CniMetrics,
     model: Model,
@@ -85,7 +101,7 @@ struct Reader {
 }
 
 impl Reader {
-    async fn read(&mut self, node: &watch::Receiver<NodeFacts>) -> Option<Headroom> {
+    async fn read(&mut self) -> Option<Headroom> {
         let now = self.clock.now().instant;
         let interfaces = if self.introspection.due <= now { Some(self.client.interfaces().await) } else { None };
         // An endpoint that does not even have interfaces need not be asked for settings.
@@ -96,34 +112,42 @@ impl Reader {
             self.settings_due = now + SETTINGS_INTERVAL;
         }
         let reading = Reading {
+            network: self.new_network(),
             interfaces: interfaces.as_ref().map(|answer| answer.as_deref().map_err(Clone::clone)),
             settings: settings.as_deref(),
             metrics: scrape.as_ref().map(|answer| answer.as_deref().map_err(Clone::clone)),
         };
-        let facts = node.borrow().clone();
+        let facts = self.surroundings.node.borrow().clone();
+        let told = reading.network.is_some();
         let headroom = self.model.observe(self.clock.now(), &reading, &facts);
-        let asked = [(interfaces.is_some(), Source::Introspection), (scrape.is_some(), Source::Metrics)];
+        let asked =
+            [(interfaces.is_some(), Source::Introspection), (scrape.is_some(), Source::Metrics), (told, Source::Imds)];
         for (_, source) in asked.into_iter().filter(|(asked, _)| *asked) {
             self.account(now, source);
         }
         if let Some(counters) = self.model.take_counted() {
             self.metrics.counted(&counters);
-            if facts.cordoned && counters.detachments > 0 {
-                // An instance that dies between the two steps of it leaves the interface behind, with its addresses.
-                let interfaces = counters.detachments;
-                tracing::warn!(interfaces, "ipamd detached network interfaces of a cordoned node");
-            }
         }
         headroom
     }
 
+    /// What the last round over the network interfaces ended with, once.
+    fn new_network(&mut self) -> Option<Result<Arc<Network>, Problem>> {
+        if !self.surroundings.network.has_changed().unwrap_or(false) {
+            return None;
+        }
+        let round = self.surroundings.network.borrow_and_update().clone()?;
+        Some(round.map_err(Problem::Interfacing))
+    }
+
     fn account(&mut self, now: Instant, source: Source) {
         let succeeded = !self.model.problems().contains_key(source.as_str());
-        let schedule = match source {
-            Source::Introspection => &mut self.introspection,
-            Source::Metrics => &mut self.scraping,
-        };
-        schedule.asked(now, succeeded);
+        match source {
+            Source::Introspection => self.introspection.asked(now, succeeded),
+            Source::Metrics => self.scraping.asked(now, succeeded),
+            // It is read elsewhere, at its own pace.
+            Source::Imds => {}
+        }
         self.metrics.read(source, succeeded);
     }
 }
@@ -141,6 +165,18 @@ struct Log {
     state: Option<(&'static str, Option<&'static str>)>,
     traps: Vec<Trap>,
     doubts: Vec<Doubt>,
+    warm: Option<WarmTargets>,
+    waste: Waste,
+    departure: Option<Departure>,
+}
+
+/// What is told of the use of addresses; each once it is so, and again when it has become so anew.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Waste {
+    beyond_max_pods: bool,
+    overcommitted: bool,
+    scattered: bool,
+    branches_used_up: bool,
 }
 
 impl Log {
@@ -156,10 +192,58 @@ impl Log {
             tracing::warn!(trap = trap.as_str(), advice = trap.advice(), "a setting of the CNI is a trap");
         }
         for doubt in headroom.doubts.iter().filter(|doubt| !self.doubts.contains(doubt)) {
-            tracing::warn!(doubt = doubt.as_str(), "what ipamd says does not add up");
+            tracing::warn!(doubt = doubt.as_str(), advice = doubt.advice(), "what ipamd says does not add up");
         }
+        self.note_use(headroom);
+        self.note_departure(headroom.departure);
         self.traps.clone_from(&headroom.traps);
         self.doubts.clone_from(&headroom.doubts);
+    }
+
+    /// Advice alone: nothing is ever changed by the agent.
+    fn note_use(&mut self, headroom: &Headroom) {
+        if let Some(warm) = headroom.warm.filter(|warm| self.warm != Some(*warm)) {
+            let idle = headroom.pool.as_ref().map_or(0, |pool| warm.idle(pool.free()));
+            let (warm_ip, minimum_ip) = (warm.warm_ip, warm.minimum_ip);
+            tracing::info!(warm_ip, minimum_ip, idle, "warm targets that would do for this node");
+            self.warm = Some(warm);
+        }
+        let Some(efficiency) = headroom.efficiency else { return };
+        let waste = Waste {
+            beyond_max_pods: efficiency.idle_beyond_max_pods.is_some_and(|idle| idle > 0),
+            overcommitted: efficiency.overcommit.is_some_and(|pods| pods > 0),
+            scattered: efficiency.is_scattered(),
+            branches_used_up: headroom.branch_headroom.is_some_and(|left| left <= 0),
+        };
+        let before = std::mem::replace(&mut self.waste, waste);
+        if waste.beyond_max_pods && !before.beyond_max_pods {
+            let addresses = efficiency.idle_beyond_max_pods;
+            tracing::info!(addresses, "more addresses are attached than the kubelet takes pods");
+        }
+        if waste.overcommitted && !before.overcommitted {
+            let pods = efficiency.overcommit;
+            tracing::warn!(pods, "the kubelet takes more pods than there can be addresses; lower max-pods");
+        }
+        if waste.scattered && !before.scattered {
+            let addresses = efficiency.returnable;
+            tracing::info!(addresses, "pods are scattered over prefixes; packed, they would leave these to the subnet");
+        }
+        if waste.branches_used_up && !before.branches_used_up {
+            tracing::warn!("no interface is left for pods with security groups of their own");
+        }
+    }
+
+    /// What a cordoned node gives back before it goes.
+    fn note_departure(&mut self, departure: Option<Departure>) {
+        let before = self.departure.unwrap_or_default();
+        if let Some(now) = departure.filter(|now| now.returned > before.returned) {
+            tracing::info!(returned = now.returned, held = now.held, "the cordoned node has given back addresses");
+        }
+        if let Some(now) = departure.filter(|now| now.detached > before.detached) {
+            // An instance that dies between the two steps of it leaves the interface behind, with its addresses.
+            tracing::warn!(interfaces = now.detached, "ipamd detached network interfaces of a cordoned node");
+        }
+        self.departure = departure;
     }
 
     fn note_problems(&mut self, problems: &BTreeMap<&'static str, String>, known: bool) {

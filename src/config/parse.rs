@@ -3,6 +3,8 @@
 //! Pure: the command line and the environment come in as values. Every check is made here, so that nothing can turn out
 //! to be wrong when a notice arrives.
 
+mod notify;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -134,9 +136,11 @@ pub fn run_config(flags: &dyn Fn(&str) -> Option<String>, env: &Environment) -> 
             enabled: sources.choice("cni-headroom", &AUTO)?,
             introspection: local_address(&sources, "cni-introspection-address")?,
             metrics: local_address(&sources, "cni-metrics-address")?,
+            taint_on_exhaustion: taint_on_exhaustion(&sources)?,
         },
         egress: egress(env),
         otlp: super::otlp::parse(env, sources.get("otlp-headers-file"))?,
+        notify: notify::notify(&sources)?,
         dry_run: sources.choice("dry-run", &BOOLS)?,
         // Facts of the machine, not settings.
         boot_id: None,
@@ -145,6 +149,19 @@ pub fn run_config(flags: &dyn Fn(&str) -> Option<String>, env: &Environment) -> 
     };
     let log = LogConfig { format: sources.choice("log-format", &FORMATS)?, filter: log_filter(&sources)? };
     Ok(RunConfig { agent, log })
+}
+
+/// The taint follows from the headroom, which has to be watched for it.
+fn taint_on_exhaustion(sources: &Sources<'_>) -> Result<bool, ConfigError> {
+    let wanted = sources.choice("pod-ip-exhaustion-taint", &BOOLS)?;
+    let watched: bool = sources.choice("cni-headroom", &AUTO)?;
+    if let Some(given) = sources.get("pod-ip-exhaustion-taint").filter(|_| wanted && !watched) {
+        return Err(given.refuse(
+            "needs the headroom of pod addresses, and --cni-headroom is off",
+            "set --cni-headroom to auto, or this to false",
+        ));
+    }
+    Ok(wanted)
 }
 
 /// A setting as it applies, and where its value came from.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::wish::Wish;
+use crate::imds::documents::network::Block;
 
 /// Grace that Kubernetes gives a pod without `terminationGracePeriodSeconds` (API default: 30 s).
 pub const DEFAULT_GRACE: Duration = Duration::from_secs(30);
@@ -78,6 +79,10 @@ pub struct PodNetwork {
     pub host: bool,
     /// Has an address of its own (`status.podIP`).
     pub addressed: bool,
+    /// Interfaces of its own that it asks for (security groups for pods): its address is none of the pool's.
+    pub branches: i64,
+    /// The subnet that they are in, once they are there.
+    pub branch_subnet: Option<Block>,
     /// Settings of the VPC CNI, if this is its pod: values by name, `None` for one that is set from elsewhere.
     pub aws_node: Option<Arc<BTreeMap<String, Option<String>>>>,
 }

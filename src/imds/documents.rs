@@ -5,6 +5,7 @@
 mod date;
 mod identity;
 mod lifecycle;
+pub mod network;
 mod rebalance;
 mod scheduled;
 mod spot;
@@ -118,6 +119,7 @@ mod tests {
         fn no_body_makes_the_parsers_panic(body in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
             let _ = (spot_notice(&body), identity(&body), name(&body));
             let _ = (rebalance_recommendation(&body), scheduled_events(&body), event_history(&body), lifecycle_state(&body));
+            let _ = (network::macs(&body), network::addresses(&body), network::blocks(&body), network::number(&body));
         }
 
         /// Random bytes are hardly ever JSON; these bodies always are, with the keys and words that the parsers look for.

@@ -22,7 +22,7 @@ pub struct Account {
     pub trace_id: String,
     /// The own Node.
     pub node: String,
-    /// When the first announcement was first seen.
+    /// When the first announcement was first seen, by the node's clock. Everything else is in seconds after it.
     pub started: Timestamp,
     /// Nothing was really done.
     #[serde(default, skip_serializing_if = "is_false")]
@@ -47,10 +47,10 @@ pub struct Account {
     /// Pods that a rehearsal found blocked while there was time, with the server's words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub foreseen: Vec<Foreseen>,
-    /// What became of each pod that was to go, in the order in which they were first asked to.
+    /// What became of each pod, those that were left alone included, in the order in which they were first heard of.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pods: Vec<PodPart>,
-    /// When the last announcement was over, the node still being there.
+    /// When the last announcement was over, and the node still there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub over: Option<f64>,
     /// When the marks were gone again.
@@ -97,7 +97,7 @@ pub struct Over {
 pub struct Fence {
     /// When the API server acknowledged it.
     pub at: f64,
-    /// Seconds from the notice that asked for it.
+    /// Seconds from the notice that asked for it; a little more than `at` if that was read before the own Node was.
     pub took: f64,
     /// Parts that the API server refused.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -187,6 +187,9 @@ pub struct PodPart {
     /// How it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
+    /// Its stop was a deletion past a refusal, whatever came of it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub forced: bool,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
@@ -228,7 +231,13 @@ impl PodPart {
             granted: None,
             ended: None,
             outcome: None,
+            forced: false,
         }
+    }
+
+    /// It was to go: it is not one that was left alone.
+    pub fn was_to_go(&self) -> bool {
+        self.outcome != Some(Outcome::Skipped) || self.asked.is_some() || self.blocked.is_some()
     }
 
     /// Seconds from the first refusal to the stop, or to the end of the drain if it was never accepted.
@@ -237,9 +246,118 @@ impl PodPart {
     }
 }
 
+impl Outcomes {
+    /// Counts one more.
+    pub fn add(&mut self, outcome: Outcome) {
+        let count = match outcome {
+            Outcome::Graceful => &mut self.graceful,
+            Outcome::Shortened => &mut self.shortened,
+            Outcome::Forced => &mut self.forced,
+            Outcome::Unfinished => &mut self.unfinished,
+            Outcome::Skipped => &mut self.skipped,
+        };
+        *count += 1;
+    }
+}
+
+/// Why a text holds no account.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AccountError {
+    /// Not the JSON that any version writes.
+    #[error("it cannot be read: {0}")]
+    Malformed(String),
+    /// Written by another version.
+    #[error(
+        "it has version {0} and this program reads version {VERSION}; use a spotwarden of the version that wrote it"
+    )]
+    OtherVersion(u64),
+}
+
+impl Account {
+    /// Reads one from its JSON form.
+    pub fn from_value(value: serde_json::Value) -> Result<Self, AccountError> {
+        let version = value.get("version").and_then(serde_json::Value::as_u64);
+        match version {
+            Some(version) if version != u64::from(VERSION) => Err(AccountError::OtherVersion(version)),
+            _ => serde_json::from_value(value).map_err(|error| AccountError::Malformed(error.to_string())),
+        }
+    }
+}
+
 impl From<[u32; 5]> for Outcomes {
     /// From the order of [`Outcome::ALL`].
     fn from([graceful, shortened, forced, unfinished, skipped]: [u32; 5]) -> Self {
         Self { graceful, shortened, forced, unfinished, skipped }
+    }
+}
+
+#[cfg(test)]
+impl Account {
+    /// A notice of two minutes, and nothing done about it yet.
+    pub(crate) fn sample() -> Self {
+        let started: Timestamp = "2026-03-31T16:32:24Z".parse().unwrap_or_default();
+        let mut account = Self {
+            version: VERSION,
+            trace_id: "4bf92f3577b34da6a3ce929d0e0e4736".to_owned(),
+            node: "ip-10-0-0-1".to_owned(),
+            started,
+            dry_run: false,
+            resumed: None,
+            shutdown_tail: 0.0,
+            announcements: Vec::new(),
+            fence: None,
+            drain: None,
+            not_drained: None,
+            foreseen: Vec::new(),
+            pods: Vec::new(),
+            over: None,
+            restored: None,
+        };
+        account.announcements.push(Announced {
+            kind: Kind::SpotInterruption,
+            id: "spot-interruption/terminate".to_owned(),
+            action: Action::Terminate,
+            at: 0.0,
+            deadline: Some(120.0),
+            deadline_time: Some(account.time(120.0)),
+            detail: None,
+            over: None,
+        });
+        account
+    }
+
+    /// The same, drained: a pod of each outcome but `unfinished`, and one that was left alone.
+    pub(crate) fn drained() -> Self {
+        let pod = |name: &str, outcome, told, ended, wanted, granted| PodPart {
+            asked: Some(0.1),
+            told: Some(told),
+            wanted: Some(wanted),
+            granted: Some(granted),
+            ended: Some(ended),
+            outcome: Some(outcome),
+            ..PodPart::new("shop", name)
+        };
+        let outcomes = Outcomes { graceful: 1, shortened: 1, forced: 1, unfinished: 0, skipped: 1 };
+        Self {
+            fence: Some(Fence { at: 0.04, took: 0.04, refused: vec!["load balancer label".to_owned()] }),
+            drain: Some(DrainPart {
+                at: 0.1,
+                pods: 3,
+                skipped: 1,
+                finished: Some(Finish { at: 117.2, took: 117.1, slack: Some(2.8), outcomes }),
+            }),
+            pods: vec![
+                PodPart { ended: Some(0.1), outcome: Some(Outcome::Skipped), ..PodPart::new("kube-system", "logs") },
+                pod("web", Outcome::Graceful, 0.2, 2.5, 30.0, 30.0),
+                pod("db", Outcome::Shortened, 0.2, 117.2, 300.0, 116.0),
+                PodPart {
+                    blocked: Some(0.2),
+                    blocked_by: Some("Cannot evict pod as it would violate the pod's disruption budget.".to_owned()),
+                    forced: true,
+                    ..pod("queue", Outcome::Forced, 87.0, 92.5, 30.0, 30.0)
+                },
+            ],
+            ..Self::sample()
+        }
     }
 }

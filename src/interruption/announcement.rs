@@ -234,6 +234,13 @@ impl Announcements {
         self.all.iter().any(|one| one.drains(config, now))
     }
 
+    /// Whether the pods have to leave at `now` on account of nothing but rebalance recommendations, which leave the time to
+    /// choose.
+    pub fn drain_can_wait(&self, config: &Config, now: Instant) -> bool {
+        let mut draining = self.all.iter().filter(|one| one.drains(config, now));
+        draining.all(|one| one.signal.kind == Kind::RebalanceRecommendation && one.signal.deadline.is_none())
+    }
+
     /// The earliest deadline of those that clear the node at `now`, if any of them has one.
     pub fn drain_deadline(&self, config: &Config, now: Instant) -> Option<Deadline> {
         let draining = self.all.iter().filter(|one| one.drains(config, now));

@@ -11,11 +11,19 @@ use tokio::time::Instant;
 
 use super::account::{Account, Announced, DrainPart, Fence, Finish, Foreseen, Over, PodPart, VERSION};
 use super::record::Record;
+use super::state::{Entry, Trace};
 use super::{Effect, Stop};
 use crate::clock::Now;
 use crate::config::Config;
+use crate::drain::outcome::Outcome;
 use crate::drain::pod::PodRef;
-use crate::signal::{Deadline, Signal};
+use crate::signal::{Deadline, Kind, Signal};
+
+/// How it is known that what was announced before the node was booted again is over.
+pub const SURVIVED: &str = "the node was booted again";
+
+/// Of words that come from outside no more than this is kept. A whole account stays small enough for a line of a log.
+const LONGEST_WORDS: usize = 300;
 
 /// A turn of events that somebody may want to hear of at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +59,8 @@ pub struct News {
 #[derive(Debug)]
 pub struct Chronicle {
     config: Arc<Config>,
+    /// What the machine called the interruption last.
+    named: Option<Trace>,
     current: Option<Current>,
 }
 
@@ -64,7 +74,7 @@ struct Current {
 impl Chronicle {
     /// Nothing has happened yet.
     pub fn new(config: Arc<Config>) -> Self {
-        Self { config, current: None }
+        Self { config, named: None, current: None }
     }
 
     /// The present interruption, or the last one.
@@ -75,6 +85,11 @@ impl Chronicle {
     /// Takes one effect of the machine, in the order in which they are carried out.
     pub fn note(&mut self, now: Now, effect: &Effect) -> Option<News> {
         let milestone = match effect {
+            Effect::Record(Record::Interruption(trace)) => {
+                self.named = Some(trace.clone());
+                None
+            }
+            Effect::Record(Record::Survived { announcements }) => self.survived(now, announcements),
             Effect::Record(Record::NoticeSeen { signal, first_seen }) => {
                 self.announced(now, signal, *first_seen);
                 Some(Milestone::Announced)
@@ -96,28 +111,63 @@ impl Chronicle {
             }
             Effect::PatchNode { .. } | Effect::Probe(_) | Effect::MarkDisruption(_) | Effect::Publish(_) => None,
         };
-        let account = &self.current.as_ref()?.account;
-        milestone.map(|milestone| News { milestone, account: Arc::new(account.clone()) })
+        let (milestone, current) = (milestone?, self.current.as_ref()?);
+        Some(News { milestone, account: Arc::new(current.account.clone()) })
     }
 
-    /// Adds what is announced, to a new account if the last one is closed; its offset.
-    fn announced(&mut self, now: Now, signal: &Signal, first_seen: Timestamp) -> f64 {
+    /// The account to write to: a new one if the last one is closed.
+    fn open(&mut self, now: Now, kind: Kind, id: &str, first_seen: Timestamp) -> &mut Current {
         if self.current.as_ref().is_some_and(|current| current.account.over.is_some()) {
             self.current = None;
         }
-        let current = self.current.get_or_insert_with(|| Current::new(&self.config, now, signal, first_seen));
+        let (config, named) = (&self.config, &mut self.named);
+        self.current.get_or_insert_with(|| {
+            let new = || Trace::new(&config.node_name, config.boot_id.as_deref(), kind, id, first_seen);
+            Current::new(config, now, named.take().unwrap_or_else(new))
+        })
+    }
+
+    /// An account of what is over, so that the way back has its place. One that is open is of this boot, and goes on.
+    fn survived(&mut self, now: Now, announcements: &[Entry]) -> Option<Milestone> {
+        let first = announcements.first()?;
+        if self.current.as_ref().is_some_and(|current| current.account.over.is_none()) {
+            return None;
+        }
+        let current = self.open(now, first.kind, &first.id, first.first_seen);
         let at = current.at(now.instant);
-        let seen = current.at(now.instant_of(first_seen)).min(at);
+        let offset = |wall| current.at(now.instant_of(wall));
+        let over = |one: &Entry| Announced {
+            kind: one.kind,
+            id: one.id.clone(),
+            action: one.action,
+            at: offset(one.first_seen).clamp(0.0, at),
+            deadline: one.deadline.map(offset),
+            deadline_time: one.deadline,
+            detail: one.detail.as_deref().map(shortened),
+            over: Some(Over { at, because: SURVIVED.to_owned() }),
+        };
+        let announcements = announcements.iter().map(over).collect();
+        let account = &mut current.account;
+        account.announcements = announcements;
+        (account.resumed, account.over) = (Some(at), Some(at));
+        Some(Milestone::Over)
+    }
+
+    /// Adds what is announced; its offset.
+    fn announced(&mut self, now: Now, signal: &Signal, first_seen: Timestamp) -> f64 {
+        let current = self.open(now, signal.kind, &signal.id, first_seen);
+        let at = current.at(now.instant);
+        let seen = current.at(now.instant_of(first_seen)).clamp(0.0, at);
         let (deadline, deadline_time) = (current.deadline(signal.deadline), signal.deadline.map(|one| one.wall));
         if !current.account.announcements.iter().any(|one| one.id == signal.id && one.over.is_none()) {
             current.account.announcements.push(Announced {
                 kind: signal.kind,
                 id: signal.id.clone(),
                 action: signal.action,
-                at: seen.max(0.0),
+                at: seen,
                 deadline,
                 deadline_time,
-                detail: signal.detail.clone(),
+                detail: signal.detail.as_deref().map(shortened),
                 over: None,
             });
         }
@@ -126,15 +176,15 @@ impl Chronicle {
 }
 
 impl Current {
-    fn new(config: &Config, now: Now, signal: &Signal, first_seen: Timestamp) -> Self {
-        // Of an agent before this one only the wall time is known.
-        let start = now.instant_of(first_seen).min(now.instant);
-        let boot_id = config.boot_id.as_deref().unwrap_or_default();
+    fn new(config: &Config, now: Now, trace: Trace) -> Self {
+        // Of an agent before this one only the wall time is known; one that is still to come is of a clock that was wrong.
+        let started = trace.since.min(now.wall);
+        let start = now.instant_of(started);
         let account = Account {
             version: VERSION,
-            trace_id: trace_id(&config.node_name, boot_id, signal, first_seen),
+            trace_id: trace.id,
             node: config.node_name.clone(),
-            started: first_seen,
+            started,
             dry_run: config.dry_run,
             resumed: None,
             shutdown_tail: config.shutdown_tail.as_secs_f64(),
@@ -180,13 +230,14 @@ impl Current {
             Record::EvictionBlocked { pod, message } => {
                 self.pod(pod, |pod| {
                     pod.blocked.get_or_insert(at);
-                    pod.blocked_by = Some(message.clone());
+                    pod.blocked_by = Some(shortened(message));
                 });
                 None
             }
-            Record::StopAccepted { pod, wanted, granted, .. } => {
+            Record::StopAccepted { pod, wanted, granted, forced } => {
                 self.pod(pod, |pod| {
                     pod.told.get_or_insert(at);
+                    pod.forced |= *forced;
                     (pod.wanted, pod.granted) = (Some(seconds(*wanted)), Some(seconds(*granted)));
                 });
                 None
@@ -197,11 +248,14 @@ impl Current {
                     pod.wanted = Some(seconds(*wanted));
                     pod.granted = granted.map(seconds).or(pod.granted);
                 });
+                self.late(at, *outcome);
                 None
             }
             Record::DrainFinished { took, slack_seconds, outcomes } => {
                 let drain = self.account.drain.as_mut()?;
                 let (took, outcomes) = (seconds(*took), (*outcomes).into());
+                // The record comes when the node has stayed empty for a while.
+                let at = rounded(drain.at + took).min(at);
                 drain.finished = Some(Finish { at, took, slack: slack_seconds.map(rounded), outcomes });
                 Some(Milestone::DrainFinished)
             }
@@ -211,7 +265,7 @@ impl Current {
             }
             Record::Preflight { blocked, .. } => {
                 let foreseen =
-                    |(pod, message): &(PodRef, String)| Foreseen { pod: pod.to_string(), message: message.clone() };
+                    |(pod, message): &(PodRef, String)| Foreseen { pod: pod.to_string(), message: shortened(message) };
                 self.account.foreseen = blocked.iter().map(foreseen).collect();
                 None
             }
@@ -221,9 +275,23 @@ impl Current {
             }
             Record::NoticeSeen { .. }
             | Record::Resumed { .. }
+            | Record::Interruption(_)
+            | Record::Survived { .. }
             | Record::StateUnreadable { .. }
             | Record::FenceFailed { .. }
+            | Record::DrainPostponed { .. }
             | Record::RestoreFailed { .. } => None,
+        }
+    }
+
+    /// A pod that ended after the drain had finished moves its figures.
+    fn late(&mut self, at: f64, outcome: Outcome) {
+        let Some(drain) = &mut self.account.drain else { return };
+        let Some(finish) = &mut drain.finished else { return };
+        finish.outcomes.add(outcome);
+        if outcome != Outcome::Skipped {
+            finish.slack = finish.slack.map(|slack| rounded(slack - (at - finish.at)));
+            (finish.at, finish.took) = (at, rounded(at - drain.at));
         }
     }
 
@@ -253,12 +321,12 @@ impl Current {
     }
 }
 
-/// The same in every agent that sees the announcement: all of it stands in the state annotation.
-fn trace_id(node: &str, boot_id: &str, signal: &Signal, first_seen: Timestamp) -> String {
-    let name = format!("{node}/{boot_id}/{}/{}/{first_seen}", signal.kind.as_str(), signal.id);
-    let digest = ring::digest::digest(&ring::digest::SHA256, name.as_bytes());
-    let id = digest.as_ref().first_chunk().copied().map(u128::from_be_bytes).unwrap_or_default();
-    format!("{id:032x}")
+fn shortened(words: &str) -> String {
+    let mut kept: String = words.chars().take(LONGEST_WORDS).collect();
+    if kept.len() < words.len() {
+        kept.push('…');
+    }
+    kept
 }
 
 fn seconds(duration: Duration) -> f64 {

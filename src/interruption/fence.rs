@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::state::{ANNOTATION, Entry, Episode, Marks, State, Taint, VERSION};
+use super::state::{ANNOTATION, Entry, Episode, Marks, State, Taint, Trace, VERSION};
 use crate::config::Response;
 use crate::k8s::node::NodeView;
 
@@ -57,6 +57,8 @@ pub struct Goal {
     pub announcements: Vec<Entry>,
     /// What the fence is named after.
     pub episode: Option<Episode>,
+    /// What the interruption is called outside.
+    pub trace: Option<Trace>,
     /// Taints.
     pub taints: Vec<Taint>,
     /// `spec.unschedulable`.
@@ -84,6 +86,7 @@ impl Goal {
             response: Response::Ignore,
             announcements: Vec::new(),
             episode: None,
+            trace: None,
             taints: Vec::new(),
             unschedulable: false,
             labels: BTreeMap::new(),
@@ -121,6 +124,7 @@ pub fn state(goal: &Goal, marks: &Marks, boot_id: Option<&String>, complete: boo
         complete,
         announcements: goal.announcements.clone(),
         episode: goal.episode.clone(),
+        trace: goal.trace.clone(),
         marks: marks.clone(),
     };
     (!goal.is_nothing() || !marks.is_empty()).then(|| state.to_text())

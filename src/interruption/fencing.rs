@@ -108,6 +108,7 @@ impl Fencing {
         if goal.is_nothing() {
             // What is left to take away goes by the name under which it was set.
             goal.episode = self.goal.episode.take();
+            goal.trace = self.goal.trace.take();
         }
         let stands = self.is_set() && goal.is_hard();
         let ids = || goal.announcements.iter().map(|entry| &entry.id);
@@ -131,6 +132,7 @@ impl Fencing {
         let lost = self.ledger.take_over(state, node);
         let ids = state.announcements.iter().map(|entry| entry.id.clone()).collect();
         self.goal.episode.clone_from(&state.episode);
+        self.goal.trace.clone_from(&state.trace);
         self.boot_id.clone_from(&state.boot_id);
         self.reached = (same_boot && state.complete).then_some(Reached { response: state.response, ids, lost });
         // If nothing is coming there is something to take away.

@@ -20,9 +20,10 @@ use super::early::Early;
 use super::fencing::Fencing;
 use super::preflight::Preflight;
 use super::record::{Pending, Record, Status};
-use super::state::{Episode, State};
+use super::state::{Entry, Episode, State, Trace};
 use super::{Effect, Input, NodeEvent, PatchAnswer, fence, marks, notes};
 use crate::clock::Now;
+use crate::cni::subnet::Refused;
 use crate::config::{Config, Response};
 use crate::drain::forecast::{self, Forecast};
 use crate::drain::pod::{PodRef, PodView};
@@ -53,6 +54,8 @@ pub struct Machine {
     fencing: Fencing,
     /// What the present fence and drain are named after.
     episode: Option<Episode>,
+    /// What the present interruption is called outside.
+    trace: Option<Trace>,
     /// The fence is to be reported: since when it was due.
     fence_untold: Option<Instant>,
     /// Marks are to be taken away, or were: the announcement after which the Event is named.
@@ -62,6 +65,10 @@ pub struct Machine {
     drain: Option<Drain>,
     /// What the drain's Events are named after.
     drain_key: String,
+    /// Subnets that refused addresses lately.
+    refused: Option<Refused>,
+    /// Since when a drain waits on their account.
+    postponed: Option<Instant>,
     /// The deadline that the drain was given last.
     drain_deadline: Option<Deadline>,
     /// A resumed drain begins when the platform was heard, or at this time.
@@ -90,11 +97,14 @@ impl Machine {
             unheard,
             fencing: Fencing::default(),
             episode: None,
+            trace: None,
             fence_untold: None,
             epilogue: None,
             wait_told: false,
             drain: None,
             drain_key: String::new(),
+            refused: None,
+            postponed: None,
             drain_deadline: None,
             platform_awaited: None,
             preflight: None,
@@ -128,6 +138,7 @@ impl Machine {
             Input::Probed(id, answer) => {
                 self.preflight.iter_mut().for_each(|preflight| preflight.answered(&id, &answer));
             }
+            Input::Addresses(refused) => self.refused = refused,
             Input::Timeout => {}
         }
         self.advance(now, &mut effects);
@@ -142,7 +153,8 @@ impl Machine {
         let change = self.announcements.next_change(&self.config, now);
         let retry = self.fencing.retry_at().filter(|_| self.may_mark());
         let forecast = self.forecast_due.filter(|_| self.pods.is_some());
-        [self.early.due(), retry, self.platform_awaited, drain, change, forecast].into_iter().flatten().min()
+        let addresses = self.refused.as_ref().filter(|_| self.postponed.is_some()).map(|refused| refused.until);
+        [self.early.due(), addresses, retry, self.platform_awaited, drain, change, forecast].into_iter().flatten().min()
     }
 
     /// A copy of the state for people and gauges.
@@ -160,6 +172,7 @@ impl Machine {
             forecast: self.forecast.clone(),
             node_seen: self.node.is_some(),
             pods: self.drain.as_ref().map(Drain::pods).unwrap_or_default(),
+            postponed: self.refused.as_ref().filter(|_| self.postponed.is_some()).cloned(),
             drained: finish.is_some(),
             slack_seconds: finish.and_then(|finish| finish.slack_seconds),
         }
@@ -189,7 +202,10 @@ impl Machine {
     fn heard(&mut self, observation: Observation, read_at: Instant, now: Now, effects: &mut Vec<Effect>) {
         self.unheard.retain(|kind| *kind != observation.kind);
         let last = self.base_key(now.instant);
-        for change in self.announcements.observed(observation, read_at, now, &self.config) {
+        let mut changes = self.announcements.observed(observation, read_at, now, &self.config);
+        // What replaces something belongs to the same interruption, which is not over in between.
+        changes.sort_by_key(|change| matches!(change, Change::Over(_)));
+        for change in changes {
             match change {
                 Change::New(id) => self.begin(&id, effects),
                 Change::Moved(id) => self.moved(&id, effects),
@@ -203,11 +219,28 @@ impl Machine {
         if self.is_known_to_a_copy(id, effects) {
             return;
         }
+        let Some(entry) = self.announcements.get(id).map(Announcement::entry) else { return };
+        self.trace_from(None, &entry, effects);
         let Some(one) = self.announcements.get(id) else { return };
         effects.push(Effect::Record(Record::NoticeSeen { signal: one.signal.clone(), first_seen: one.first_seen }));
         effects.push(Effect::Publish(notes::announce(one)));
         // Its budgets are asked about while there is time to act on the answer.
         self.preflight = None;
+    }
+
+    /// The interruption that `entry` belongs to: the one that there is, or the one that was written down, or a new one.
+    fn trace_from(&mut self, written: Option<Trace>, entry: &Entry, effects: &mut Vec<Effect>) {
+        if self.trace.is_none() {
+            let trace = self.named(written, self.boot_id.as_deref(), entry);
+            effects.push(Effect::Record(Record::Interruption(trace.clone())));
+            self.trace = Some(trace);
+        }
+    }
+
+    fn named(&self, written: Option<Trace>, boot_id: Option<&str>, entry: &Entry) -> Trace {
+        let Entry { kind, id, first_seen, .. } = entry;
+        let new = || Trace::new(&self.config.node_name, boot_id, *kind, id, *first_seen);
+        written.filter(Trace::is_valid).unwrap_or_else(new)
     }
 
     /// Another copy of the agent on this node was first, has counted it and tells of it. Its names are ours.
@@ -217,6 +250,7 @@ impl Machine {
         let Some(entry) = state.announcements.iter().find(|entry| entry.id == id) else { return false };
         self.announcements.adopt(entry);
         self.episode = self.episode.take().or(state.episode);
+        self.trace_from(state.trace, entry, effects);
         let adopted = self.announcements.get(id).map(resumed);
         effects.extend(adopted);
         true
@@ -267,7 +301,11 @@ impl Machine {
         let first = state.announcements.first().map(|entry| notes::key(entry.kind, &entry.id, entry.first_seen));
         self.epilogue = state.episode.as_ref().map(|episode| episode.key.clone()).or(first);
         if !same_boot {
+            self.survived(state, effects);
             return;
+        }
+        if let Some(first) = state.announcements.first() {
+            self.trace_from(state.trace, first, effects);
         }
         self.episode = state.episode.or(self.episode.take());
         for one in self.announcements.resume(state.announcements, now, &self.config) {
@@ -277,6 +315,14 @@ impl Machine {
             }
             self.platform_awaited = Some(now.instant + PLATFORM_PATIENCE);
         }
+    }
+
+    /// What was announced before this boot has happened. Only the way back is left to tell, under the same name.
+    fn survived(&self, state: State, effects: &mut Vec<Effect>) {
+        let Some(first) = state.announcements.first() else { return };
+        let trace = self.named(state.trace, state.boot_id.as_deref(), first);
+        effects.push(Effect::Record(Record::Interruption(trace)));
+        effects.push(Effect::Record(Record::Survived { announcements: state.announcements }));
     }
 
     fn relisted(&mut self, pods: Vec<PodView>, now: Now, effects: &mut Vec<Effect>) {
@@ -318,7 +364,7 @@ impl Machine {
             self.call_off(now, effects);
         }
         self.advance_marks(now, effects);
-        if draining {
+        if draining && !self.postpones(now, effects) {
             self.drain_by(self.announcements.drain_deadline(&self.config, now.instant), now, effects);
         }
         self.advance_drain(now, effects);
@@ -337,11 +383,15 @@ impl Machine {
                 self.episode.iter_mut().for_each(|episode| episode.turns += 1);
             }
             goal.episode.clone_from(&self.episode);
+            goal.trace.clone_from(&self.trace);
             if goal.is_hard() && !was_hard {
                 let leading = self.announcements.leading(&self.config, now.instant);
                 self.fence_untold = leading.map(|one| one.answered_since(&self.config, now.instant));
             }
             self.fencing.aim(goal, self.boot_id.as_ref());
+        }
+        if self.announcements.is_empty() {
+            self.trace = None;
         }
         self.announce_wait(effects);
         if !self.may_mark() {
@@ -429,6 +479,22 @@ impl Machine {
         }
     }
 
+    /// Whether the drain has to wait: one that nobody needs by a certain time, while a subnet of the node has no addresses
+    /// for the nodes that would have to take its pods. One that has begun goes on.
+    fn postpones(&mut self, now: Now, effects: &mut Vec<Effect>) -> bool {
+        self.refused.take_if(|refused| now.instant >= refused.until);
+        let begun = self.drain.as_ref().is_some_and(|drain| !drain.is_cancelled());
+        let can_wait = !begun && self.announcements.drain_can_wait(&self.config, now.instant);
+        let Some(refused) = self.refused.clone().filter(|_| can_wait) else { return false };
+        if self.postponed.is_none() {
+            self.postponed = Some(now.instant);
+            let note = notes::postponed(&refused.subnets);
+            effects.push(Effect::Publish(self.event(now.instant, "PodIPsLow", note, true)));
+            effects.push(Effect::Record(Record::DrainPostponed { subnets: refused.subnets }));
+        }
+        true
+    }
+
     fn drain_by(&mut self, deadline: Option<Deadline>, now: Now, effects: &mut Vec<Effect>) {
         if let Some(drain) = self.drain.as_mut().filter(|drain| !drain.is_cancelled()) {
             if deadline != self.drain_deadline {
@@ -447,13 +513,15 @@ impl Machine {
         self.drain_key = self.base_key(now.instant);
         self.ends_told.clear();
         effects.push(Effect::Record(Record::DrainStarted { pods: to_go, skipped }));
-        let note = format!("{to_go} pods to evict, {skipped} left alone");
+        let waited = self.postponed.take().map(|since| now.instant - since);
+        let note = notes::drain_started(to_go, skipped, waited);
         effects.push(Effect::Publish(self.event(now.instant, "DrainStarted", note, false)));
     }
 
     /// The pods may stay. Those that were told to stop go on to do so.
     fn call_off(&mut self, now: Now, effects: &mut Vec<Effect>) {
         let running = |drain: &&mut Drain| drain.finish().is_none() && !drain.is_cancelled();
+        self.postponed = None;
         if let Some(drain) = self.drain.as_mut().filter(running) {
             drain.cancel(now);
             self.episode.iter_mut().for_each(|episode| episode.turns += 1);

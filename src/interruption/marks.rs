@@ -28,6 +28,7 @@ pub fn goal(announcements: &Announcements, config: &Config, now: Instant) -> Goa
         response,
         announcements: announcements.iter().map(Announcement::entry).collect(),
         episode: None,
+        trace: None,
         taints: taints(announcements, leading, config, now),
         unschedulable: hard,
         labels: if hard { labels(leading, config.marks.style) } else { BTreeMap::new() },

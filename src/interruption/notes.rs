@@ -1,5 +1,7 @@
 //! The words of the Events, and the keys that make them unique.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 use super::NodeEvent;
@@ -45,6 +47,18 @@ pub(super) fn fenced(refused: &[&str]) -> String {
     } else {
         format!("the API server refused: {}", refused.join(", "))
     }
+}
+
+/// The drain waits for a subnet.
+pub(super) fn postponed(subnets: &str) -> String {
+    let subnets = if subnets.is_empty() { "a subnet of this node" } else { subnets };
+    format!("the drain for the rebalance recommendation waits: {subnets} refused addresses within the last 10 min")
+}
+
+/// The drain begins.
+pub(super) fn drain_started(to_go: usize, skipped: usize, waited: Option<Duration>) -> String {
+    let waited = waited.map_or_else(String::new, |time| format!("; it waited {} s for addresses", time.as_secs()));
+    format!("{to_go} pods to evict, {skipped} left alone{waited}")
 }
 
 /// The marks are gone.

@@ -5,15 +5,24 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::cni::subnet::Refused;
 use crate::config::Response;
 use crate::drain::forecast::Forecast;
 use crate::drain::outcome::Outcome;
 use crate::drain::pod::PodRef;
+use crate::interruption::state::{Entry, Trace};
 use crate::signal::{Action, Deadline, Kind, Signal};
 
 /// One thing worth counting and logging. Each is emitted once.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Record {
+    /// An interruption begins, or is taken up; what is announced follows.
+    Interruption(Trace),
+    /// The node was booted again since this was announced: it has happened, and the node is back.
+    Survived {
+        /// What was announced, never empty.
+        announcements: Vec<Entry>,
+    },
     /// A notice that nobody saw before, restarts of the agent included.
     NoticeSeen {
         /// What is announced.
@@ -76,6 +85,11 @@ pub enum Record {
     FenceFailed {
         /// Why.
         reason: String,
+    },
+    /// A drain that can wait does, because new nodes would get no addresses for its pods.
+    DrainPostponed {
+        /// The subnets that refused, joined by `or`; empty if none is known.
+        subnets: String,
     },
     /// The drain begins.
     DrainStarted {
@@ -145,6 +159,8 @@ pub struct Status {
     pub node_seen: bool,
     /// Pods of the drain, if one is or was under way.
     pub pods: Vec<PodStatus>,
+    /// A drain waits because of these.
+    pub postponed: Option<Refused>,
     /// The drain is over.
     pub drained: bool,
     /// Seconds of slack when the drain was over.

@@ -35,6 +35,9 @@ pub struct State {
     /// What the present fence and drain are named after.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub episode: Option<Episode>,
+    /// What the interruption is called outside, from its first announcement to the end of its last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<Trace>,
     /// What this agent put on the node, as opposed to what it found there.
     pub marks: Marks,
 }
@@ -49,6 +52,32 @@ pub struct Episode {
     /// How often its fence was taken back, or its drain called off, while something else was still coming.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub turns: u32,
+}
+
+/// Names an interruption in traces, reports and messages, the same in every agent that ever sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Trace {
+    /// A W3C trace id: 32 lower case hexadecimal digits, not all of them 0.
+    pub id: String,
+    /// When its first announcement was first seen.
+    pub since: Timestamp,
+}
+
+impl Trace {
+    /// The interruption that begins with this announcement.
+    pub fn new(node: &str, boot_id: Option<&str>, kind: Kind, id: &str, first_seen: Timestamp) -> Self {
+        let name = format!("{node}/{}/{}/{id}/{first_seen}", boot_id.unwrap_or_default(), kind.as_str());
+        let digest = ring::digest::digest(&ring::digest::SHA256, name.as_bytes());
+        let id = digest.as_ref().first_chunk().copied().map(u128::from_be_bytes).unwrap_or_default();
+        Self { id: format!("{id:032x}"), since: first_seen }
+    }
+
+    /// Whether the id is one; an annotation is only text, which anybody may have edited.
+    pub fn is_valid(&self) -> bool {
+        let digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+        self.id.len() == 32 && self.id.bytes().all(digit) && self.id.bytes().any(|byte| byte != b'0')
+    }
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
@@ -189,6 +218,10 @@ mod tests {
                 detail: None,
             }],
             episode: Some(Episode { key: "spot-interruption/terminate".into(), turns: 0 }),
+            trace: Some(Trace {
+                id: "4bf92f3577b34da6a3ce929d0e0e4736".into(),
+                since: "2026-03-31T16:32:25.125Z".parse().unwrap(),
+            }),
             marks: Marks {
                 taints: vec![taint("spot-interruption")],
                 unschedulable: true,
@@ -211,6 +244,32 @@ mod tests {
         assert!(state().to_text().len() < 600, "{}", state().to_text());
         assert!(state().to_text().contains(r#""kind":"spot-interruption""#));
         assert!(state().to_text().contains(r#""response":"drain""#));
+    }
+
+    #[test]
+    fn a_trace_is_named_after_all_that_tells_its_announcement_from_others() {
+        let seen: Timestamp = "2026-03-31T16:32:25.125Z".parse().unwrap();
+        let (node, boot, id, spot) = ("n1", Some("boot-1"), "i", Kind::SpotInterruption);
+        let trace = Trace::new(node, boot, spot, id, seen);
+        assert!(trace.is_valid(), "{trace:?}");
+        assert_eq!(trace, Trace::new(node, boot, spot, id, seen));
+        let others = [
+            Trace::new("n2", boot, spot, id, seen),
+            Trace::new(node, Some("boot-2"), spot, id, seen),
+            Trace::new(node, boot, Kind::ScheduledEvent, id, seen),
+            Trace::new(node, boot, spot, "j", seen),
+            Trace::new(node, boot, spot, id, Timestamp::UNIX_EPOCH),
+        ];
+        assert!(others.iter().all(|other| other.id != trace.id), "{others:?}");
+    }
+
+    #[rstest]
+    #[case::short("4bf9")]
+    #[case::zero("00000000000000000000000000000000")]
+    #[case::upper_case("4BF92F3577B34DA6A3CE929D0E0E4736")]
+    #[case::not_hexadecimal("xbf92f3577b34da6a3ce929d0e0e4736")]
+    fn what_is_no_trace_id_is_recognised(#[case] id: &str) {
+        assert!(!Trace { id: id.into(), since: Timestamp::UNIX_EPOCH }.is_valid());
     }
 
     #[rstest]

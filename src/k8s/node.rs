@@ -22,4 +22,9 @@ pub struct NodeView {
     pub boot_id: Option<String>,
     /// `status.allocatable.pods`: how many pods the kubelet takes.
     pub allocatable_pods: Option<i64>,
+    /// `status.allocatable[vpc.amazonaws.com/pod-eni]`: interfaces for pods with security groups of their own; absent where
+    /// there are none.
+    pub branch_interfaces: Option<i64>,
+    /// `spec.providerID`, on EC2 `aws:///zone/instance-id`.
+    pub provider_id: Option<String>,
 }

@@ -142,6 +142,8 @@ impl From<RawPod> for WirePod {
             deletion: raw.metadata.deletion(grace),
             network: PodNetwork {
                 host: raw.spec.host_network,
+                branches: aws_node::branches(&raw.spec.containers),
+                branch_subnet: annotated(aws_node::BRANCH_ANNOTATION).and_then(aws_node::branch_subnet),
                 addressed: !raw.spec.host_network && raw.status.pod_ip.is_some_and(|ip| !ip.is_empty()),
                 aws_node: aws_node::environment(&raw.metadata, raw.spec.containers),
             },
@@ -168,6 +170,8 @@ struct RawNode {
 struct RawNodeSpec {
     taints: Option<Vec<serde_json::Value>>,
     unschedulable: Option<bool>,
+    #[serde(rename = "providerID")]
+    provider_id: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -182,6 +186,9 @@ struct RawNodeStatus {
 struct RawResources {
     /// A quantity; of pods there are whole ones.
     pods: Option<String>,
+    /// Interfaces for pods with security groups of their own.
+    #[serde(rename = "vpc.amazonaws.com/pod-eni")]
+    branches: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -210,8 +217,10 @@ impl From<RawNode> for WireNode {
             annotations: raw.metadata.annotations,
             taints: raw.spec.taints,
             unschedulable: raw.spec.unschedulable,
+            provider_id: raw.spec.provider_id,
             boot_id: raw.status.node_info.boot_id,
             allocatable_pods: raw.status.allocatable.pods.and_then(|pods| pods.parse().ok()),
+            branch_interfaces: raw.status.allocatable.branches.and_then(|branches| branches.parse().ok()),
         };
         Self { metadata, view }
     }

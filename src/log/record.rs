@@ -9,7 +9,9 @@ use tracing::{error, info, warn};
 
 use crate::drain::outcome::Outcome;
 use crate::drain::pod::PodRef;
+use crate::interruption::chronicle::SURVIVED;
 use crate::interruption::record::Record;
+use crate::interruption::state::Entry;
 use crate::signal::{Deadline, Kind};
 
 /// Writes the line.
@@ -24,11 +26,14 @@ pub fn log(record: &Record) {
                 "interruption notice seen"
             );
         }
+        Record::Interruption(trace) => info!(trace_id = trace.id, since = %trace.since, "interruption"),
+        Record::Survived { announcements } => survived(announcements),
         Record::Resumed { signal, .. } => resumed(signal.kind, signal.deadline),
         Record::StateUnreadable { reason } => warn!(reason, "state annotation unreadable"),
         Record::Fenced { after, refused } => fenced(*after, refused),
         Record::FenceFailed { reason } => warn!(reason, "node not fenced yet"),
         Record::DrainStarted { pods, skipped } => info!(pods, skipped, "drain started"),
+        Record::DrainPostponed { subnets } => warn!(subnets, "drain postponed: a subnet refused addresses lately"),
         Record::EvictionBlocked { pod, message } => {
             warn!(namespace = pod.namespace, pod = pod.name, reason = message, "eviction blocked");
         }
@@ -62,6 +67,13 @@ fn preflight(asked: usize, blocked: &[(PodRef, String)]) {
 
 fn resumed(kind: Kind, deadline: Option<Deadline>) {
     info!(kind = kind.as_str(), deadline = wall(deadline), "interruption resumed after a restart");
+}
+
+fn survived(announcements: &[Entry]) {
+    for one in announcements {
+        let (kind, action) = (one.kind.as_str(), one.action.as_str());
+        info!(kind, action, because = SURVIVED, "interruption over");
+    }
 }
 
 fn fenced(after: Duration, refused: &[&str]) {

@@ -10,7 +10,11 @@ use tokio::time::Instant;
 use super::*;
 use crate::drain::outcome::Outcome;
 use crate::drain::pod::PodRef;
+use crate::interruption::account::Account;
+use crate::interruption::chronicle::{Milestone, News, SURVIVED};
 use crate::interruption::record::Record;
+use crate::interruption::state::{Entry, Trace};
+use crate::report::find;
 use crate::signal::{Action, Deadline, Kind, Signal};
 
 #[derive(Clone, Default)]
@@ -27,7 +31,7 @@ impl Write for Lines {
 }
 
 /// What is written while `body` runs.
-fn captured(format: LogFormat, filter: &str, body: impl FnOnce()) -> String {
+pub(crate) fn captured(format: LogFormat, filter: &str, body: impl FnOnce()) -> String {
     let lines = Lines::default();
     let writer = lines.clone();
     let config = LogConfig { format, filter: filter.parse().unwrap() };
@@ -61,6 +65,11 @@ fn stop(granted: u64, forced: bool) -> Record {
 
 fn signal(kind: Kind, deadline: Option<Deadline>) -> Signal {
     Signal { deadline, ..Signal::new(kind, "i", Action::Terminate) }
+}
+
+fn entry() -> Entry {
+    let (kind, action, first_seen) = (Kind::ScheduledEvent, Action::Reboot, Timestamp::UNIX_EPOCH);
+    Entry { kind, action, id: "i".into(), deadline: None, issued: None, first_seen, detail: None }
 }
 
 fn finished(unfinished: u32) -> Record {
@@ -106,6 +115,11 @@ fn finished(unfinished: u32) -> Record {
 #[case(finished(0), "INFO", "drain finished",
     json!({"took_seconds": 61.0, "slack_seconds": 12.5, "graceful": 1, "shortened": 2, "forced": 3, "skipped": 5}))]
 #[case(finished(4), "ERROR", "drain not finished in time", json!({"unfinished": 4}))]
+#[case(Record::Interruption(Trace { id: "4bf9".into(), since: Timestamp::UNIX_EPOCH }), "INFO", "interruption",
+    json!({"trace_id": "4bf9", "since": "1970-01-01T00:00:00Z"}))]
+#[case(Record::Survived { announcements: vec![entry()] }, "INFO", "interruption over",
+    json!({"kind": "scheduled-event", "action": "reboot", "because": SURVIVED}))]
+#[case(Record::DrainPostponed { subnets: "subnet-1".into() }, "WARN", "drain postponed: a subnet refused addresses lately", json!({"subnets": "subnet-1"}))]
 #[case(Record::NotDrained { reason: "hibernation" }, "WARN", "node not drained", json!({"reason": "hibernation"}))]
 fn a_record_is_one_line_with_its_level_message_and_fields(
     #[case] record: Record,
@@ -163,4 +177,33 @@ fn an_empty_filter_is_the_default() {
 fn a_filter_that_cannot_be_understood_is_named(#[case] text: &str, #[case] message: &str) {
     let error = text.parse::<LogFilter>().unwrap_err().to_string();
     assert!(error.starts_with(message), "{error}");
+}
+
+#[rstest]
+#[case(LogFormat::Json)]
+#[case(LogFormat::Plain)]
+fn a_report_is_one_line_from_which_the_account_comes_back(#[case] format: LogFormat) {
+    let mut account = Account::drained();
+    account.pods[3].blocked_by = Some("\u{1b}[31m\"two\nlines\"\u{85}\\ and 한글".into());
+    let milestones = [
+        (Milestone::Announced, 0),
+        (Milestone::Resumed, 0),
+        (Milestone::Fenced, 0),
+        (Milestone::DrainStarted, 0),
+        (Milestone::Rescheduled, 0),
+        (Milestone::DrainFinished, 1),
+        (Milestone::Over, 1),
+        (Milestone::Restored, 1),
+    ];
+    for (milestone, lines) in milestones {
+        let account = Arc::new(account.clone());
+        let news = News { milestone, account: account.clone() };
+        let text = captured(format, "info", || report::log(&news));
+        assert_eq!(text.lines().count(), lines, "{milestone:?}: {text}");
+        if lines > 0 {
+            assert!(text.contains(report::MESSAGE) && !text.contains('\u{1b}'), "{text}");
+            let found = find::reports(&text).accounts;
+            assert_eq!(found, [(*account).clone()], "{text}");
+        }
+    }
 }

@@ -17,6 +17,7 @@ use prometheus_client::registry::{Registry, Unit};
 use tokio::sync::watch;
 
 use super::gauge;
+use crate::cni::advice::Efficiency;
 use crate::cni::counters::Counters;
 use crate::cni::model::Headroom;
 use crate::cni::pool::Pool;
@@ -41,7 +42,8 @@ impl CniMetrics {
             failed_assignments: Counter::default(),
             forced_removals: Counter::default(),
         };
-        for source in Source::ALL {
+        // That of IMDS comes with its first failure: where ipamd answers it is of no use.
+        for source in Source::IPAMD {
             drop(metrics.failures.get_or_create(&[("source", source.as_str())]));
         }
         let Self { failures, failed_assignments, forced_removals } = metrics.clone();
@@ -182,7 +184,21 @@ fn outlook(encoder: &mut DescriptorEncoder, headroom: &Headroom) -> Result<(), E
         states.map(|(state, addresses)| ([("subnet_id", subnet.as_str()), ("state", state)], addresses))
     });
     let help = "Addresses that this node holds of each subnet: for pods, and of the interfaces themselves.";
-    family(encoder, "cni_subnet_addresses", help, subnets)
+    family(encoder, "cni_subnet_addresses", help, subnets)?;
+    let blocks: Vec<_> = headroom
+        .subnets
+        .iter()
+        .filter_map(|(subnet, share)| Some((subnet, share.block?.to_string(), share.usable()?)))
+        .collect();
+    let sizes = blocks
+        .iter()
+        .map(|(subnet, cidr, usable)| ([("subnet_id", subnet.as_str()), ("cidr", cidr.as_str())], *usable));
+    let help = "Addresses of the whole subnet that anybody can have; minus what all nodes hold, the most that is free.";
+    family(encoder, "cni_subnet_usable_addresses", help, sizes)?;
+    let refusals = headroom.refusals.iter();
+    let refused = refusals.map(|(subnet, lately)| ([("subnet_id", subnet.as_str())], i64::from(*lately)));
+    let help = "1 for ten minutes after EC2 refused addresses of the subnet, or until the pool grows; absent before.";
+    family(encoder, "cni_subnet_refused", help, refused)
 }
 
 fn time(encoder: &mut DescriptorEncoder, headroom: &Headroom) -> Result<(), Error> {
@@ -213,6 +229,25 @@ fn findings(encoder: &mut DescriptorEncoder, headroom: &Headroom) -> Result<(), 
     if let Some(pods) = headroom.efficiency.and_then(|efficiency| efficiency.overcommit).filter(|pods| *pods > 0) {
         let help = "Pods that can be placed here and never get an address; absent if all can.";
         gauge(encoder, "cni_overcommit_pods", help, None, pods as f64)?;
+    }
+    let efficiency = headroom.efficiency;
+    let idle = [
+        ("warm_targets", headroom.notable_idle()),
+        ("max_pods", efficiency.and_then(|efficiency| efficiency.idle_beyond_max_pods)),
+        ("scattered", efficiency.filter(Efficiency::is_scattered).map(|efficiency| efficiency.returnable)),
+    ];
+    let idle =
+        idle.into_iter().filter_map(|(reason, addresses)| Some(([("reason", reason)], addresses.filter(|n| *n > 0)?)));
+    let help =
+        "Addresses that the subnet could have back: beyond warm targets that would do, beyond max-pods, by packing.";
+    family(encoder, "cni_idle_ip_addresses", help, idle)?;
+    if let Some(left) = headroom.branch_headroom {
+        let help = "Interfaces left for pods with security groups of their own; absent where the node has none.";
+        gauge(encoder, "cni_branch_headroom", help, None, left as f64)?;
+    }
+    if let Some(departure) = headroom.departure {
+        let help = "Addresses that the node has given back since it was cordoned; absent while it is not.";
+        gauge(encoder, "cni_returned_ip_addresses", help, None, departure.returned as f64)?;
     }
     Ok(())
 }

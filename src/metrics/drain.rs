@@ -119,6 +119,8 @@ impl DrainMetrics {
             Record::DrainStarted { .. }
             | Record::NoticeSeen { .. }
             | Record::Resumed { .. }
+            | Record::Interruption(_)
+            | Record::Survived { .. }
             | Record::Rescheduled { .. }
             | Record::Over { .. }
             | Record::Restored
@@ -128,6 +130,7 @@ impl DrainMetrics {
             | Record::FenceFailed { .. }
             | Record::EvictionBlocked { .. }
             | Record::StopAccepted { .. }
+            | Record::DrainPostponed { .. }
             | Record::NotDrained { .. } => {}
         }
     }

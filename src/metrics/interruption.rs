@@ -99,6 +99,8 @@ impl InterruptionMetrics {
                 self.state_annotation_errors.inc();
             }
             Record::Resumed { .. }
+            | Record::Interruption(_)
+            | Record::Survived { .. }
             | Record::Rescheduled { .. }
             | Record::Over { .. }
             | Record::RestoreFailed { .. }
@@ -108,6 +110,7 @@ impl InterruptionMetrics {
             | Record::StopAccepted { .. }
             | Record::PodEnded { .. }
             | Record::DrainFinished { .. }
+            | Record::DrainPostponed { .. }
             | Record::NotDrained { .. } => {}
         }
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use tokio::time::Instant;
 
-use crate::imds::Item;
+use crate::imds::{Item, LEISURE};
 
 /// Polls come between 90 % and 100 % of their interval apart: the middle ± 5 %.
 const JITTER: f64 = 0.1;
@@ -34,6 +34,8 @@ struct Entry {
     due: Instant,
     /// It is over with the first success.
     once: bool,
+    /// Never starts unless it ends before the next poll for the spot notice is due.
+    leisurely: bool,
     /// Present while the item fails.
     backoff: Option<ExponentialBackoff>,
 }
@@ -51,14 +53,47 @@ impl Schedule {
 
     /// Polls `item` every `interval`, the first time at `from`; while it fails, pauses grow to at most `failure_pause`.
     pub(super) fn add(&mut self, item: Item, interval: Duration, failure_pause: Duration, from: Instant) {
-        self.entries.push(Entry { item, interval, failure_pause, due: from, once: false, backoff: None });
+        self.entries.push(Entry {
+            item,
+            interval,
+            failure_pause,
+            due: from,
+            once: false,
+            leisurely: false,
+            backoff: None,
+        });
     }
 
     /// Polls `item` until it was read once, beginning at `from`; pauses are those of failures, from `pause` on. Does nothing
     /// if that is under way.
     pub(super) fn add_once(&mut self, item: Item, pause: Duration, failure_pause: Duration, from: Instant) {
         if self.entry(item).is_none() {
-            self.entries.push(Entry { item, interval: pause, failure_pause, due: from, once: true, backoff: None });
+            self.entries.push(Entry {
+                item,
+                interval: pause,
+                failure_pause,
+                due: from,
+                once: true,
+                leisurely: false,
+                backoff: None,
+            });
+        }
+    }
+
+    /// Asks for `item` at leisure, the first time at `from`, then when [`Schedule::postpone`] says. Does nothing if that is
+    /// under way.
+    pub(super) fn add_leisurely(&mut self, item: Item, from: Instant) {
+        if self.entry(item).is_none() {
+            let (interval, failure_pause) = (Duration::ZERO, Duration::ZERO);
+            let entry = Entry { item, interval, failure_pause, due: from, once: false, leisurely: true, backoff: None };
+            self.entries.push(entry);
+        }
+    }
+
+    /// Asks for `item` not before `until`.
+    pub(super) fn postpone(&mut self, item: Item, until: Instant) {
+        if let Some(entry) = self.entry(item) {
+            entry.due = until;
         }
     }
 
@@ -69,11 +104,15 @@ impl Schedule {
 
     /// What to ask next, and when: of what is due by `now` the spot notice, else what is due for longest.
     pub(super) fn next(&self, now: Instant) -> (Item, Instant) {
-        let due = |entry: &Entry| match self.others_from {
-            Some(from) if entry.item != Item::SpotAction => entry.due.max(from),
-            _ => entry.due,
+        let notice = self.entries.iter().find(|entry| entry.item == Item::SpotAction);
+        let due = |entry: &Entry| {
+            let from = self.others_from.filter(|_| entry.item != Item::SpotAction);
+            let due = from.map_or(entry.due, |from| entry.due.max(from));
+            // What is at leisure comes after the notice unless it is over before that is due.
+            let before = notice.map(|notice| notice.due).filter(|at| entry.leisurely && *at < due.max(now) + LEISURE);
+            before.map_or(due, |at| due.max(at + Duration::from_millis(1)))
         };
-        let spot = self.entries.iter().find(|entry| entry.item == Item::SpotAction && entry.due <= now);
+        let spot = notice.filter(|entry| entry.due <= now);
         let first = spot.or_else(|| self.entries.iter().min_by_key(|entry| (due(entry), entry.due)));
         // Without entries there is nothing to poll: look again some day.
         first.map_or_else(|| (Item::SpotAction, now + Duration::from_hours(24)), |entry| (entry.item, due(entry)))
@@ -191,6 +230,12 @@ mod tests {
         }
     }
 
+    impl Schedule {
+        fn notice_due(&self) -> Instant {
+            self.entries.iter().find(|entry| entry.item == Item::SpotAction).unwrap().due
+        }
+    }
+
     /// A schedule of everything, all due at `now`.
     fn all(now: Instant) -> Schedule {
         let mut schedule = Schedule::new(7);
@@ -240,14 +285,20 @@ mod tests {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
             let start = runtime.block_on(async { Instant::now() });
             let mut schedule = all(start);
+            schedule.add_leisurely(Item::Interfaces, start);
             let mut now = start;
             let mut seen: Vec<(Item, Instant, Instant)> = Vec::new();
             for (takes, fails) in polls {
                 let (item, due) = schedule.next(now);
                 let begin = due.max(now);
-                now = begin + Duration::from_millis(takes);
+                let leisurely = item.is_leisurely();
+                now = begin + Duration::from_millis(takes).min(if leisurely { LEISURE } else { Duration::MAX });
                 schedule.started(item, begin);
-                if fails { schedule.failed(item, now) } else { schedule.succeeded(item, begin, now) }
+                if leisurely {
+                    schedule.postpone(item, begin + Duration::from_secs(4));
+                    let notice = schedule.notice_due();
+                    proptest::prop_assert!(notice >= now, "the notice waits for what is at leisure");
+                } else if fails { schedule.failed(item, now) } else { schedule.succeeded(item, begin, now) }
                 seen.push((item, begin, now));
             }
             for pair in seen.windows(2) {

@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-pub use self::content::IdentitySpec;
+pub use self::content::{IdentitySpec, NetworkTree};
 use self::fault::Delivery;
 pub use self::fault::{Fault, FaultKind};
 pub use self::signals::{ScheduledEvent, ScheduledState};
@@ -83,6 +83,7 @@ struct State {
     enabled: bool,
     tokens_required: bool,
     signals: Signals,
+    network: Network,
     raw: BTreeMap<String, Option<Vec<u8>>>,
     tokens: HashMap<String, Issued>,
     issued: u64,
@@ -93,6 +94,9 @@ struct State {
     in_flight: usize,
     most_in_flight: usize,
 }
+
+/// Tells the interfaces as they are now.
+type Network = Box<dyn Fn() -> NetworkTree + Send>;
 
 struct Issued {
     expires_at: Instant,
@@ -109,6 +113,7 @@ impl SimImds {
             enabled: true,
             tokens_required: true,
             signals: Signals::default(),
+            network: Box::new(NetworkTree::new),
             raw: BTreeMap::new(),
             tokens: HashMap::new(),
             issued: 0,
@@ -170,6 +175,12 @@ impl SimImds {
     /// The word at `autoscaling/target-lifecycle-state`; `None` answers 404, as outside of a group.
     pub fn set_lifecycle(&self, word: Option<&str>) {
         self.lock().signals.lifecycle = word.map(ToOwned::to_owned);
+    }
+
+    /// Tells the network interfaces as `tree` has them at each request, by `SimIpamd::network_tree` say. Until then there are
+    /// none.
+    pub fn set_network(&self, tree: impl Fn() -> NetworkTree + Send + 'static) {
+        self.lock().network = Box::new(tree);
     }
 
     /// Serves `body` at `path`, a full path from `/latest/` on, instead of what belongs there.
@@ -359,9 +370,10 @@ impl State {
     }
 
     fn content(&self, path: &str, now: Timestamp) -> Option<Vec<u8>> {
-        match self.raw.get(path) {
-            Some(raw) => raw.clone(),
-            None => content::lookup(&self.identity, &self.signals, now, path),
+        if let Some(raw) = self.raw.get(path) {
+            return raw.clone();
         }
+        let tree = if path.contains("/network") { (self.network)() } else { NetworkTree::new() };
+        content::lookup(&self.identity, &self.signals, &tree, now, path)
     }
 }

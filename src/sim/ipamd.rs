@@ -43,6 +43,7 @@ pub use self::settings::{Instance, Settings, Timings};
 pub use self::subnet::{Refusal, Subnet};
 pub use self::version::{NoVersion, Version};
 use self::wire::{Reply, Request};
+use super::imds::NetworkTree;
 use super::onlooker::is_onlooker;
 use crate::clock::{Clock, Now};
 
@@ -138,6 +139,11 @@ impl SimIpamd {
         self.change(|node, now| node.remove(name, now));
     }
 
+    /// The addresses of a pod that runs; empty while it waits for them.
+    pub fn addresses_of(&self, name: &str) -> Vec<IpAddr> {
+        self.change(|node, _| node.addresses_of(name))
+    }
+
     /// Whether the node has the taint of a cordon, which ipamd heeds.
     pub fn set_unschedulable(&self, unschedulable: bool) {
         self.change(|node, _| node.unschedulable = unschedulable);
@@ -220,6 +226,11 @@ impl SimIpamd {
     /// The ids of the attached ENIs, in the order in which they were made.
     pub fn enis(&self) -> Vec<String> {
         self.change(|node, _| node.ec2.enis.keys().cloned().collect())
+    }
+
+    /// The same ENIs as IMDS has them, below `network/interfaces/macs/`: EC2's truth, whatever ipamd believes.
+    pub fn network_tree(&self) -> NetworkTree {
+        self.change(|node, _| node.ec2.network_tree())
     }
 
     /// What is the case now. Costs a simulation of its own.

@@ -8,6 +8,7 @@
 
 mod calls;
 mod fate;
+mod network;
 pub mod stop;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,10 +24,12 @@ use kube::{Api, Client};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
+use super::ipamd::SimIpamd;
 use crate::clock::{Clock, Now};
 use crate::drain::pod::DEFAULT_GRACE;
 use fate::Fates;
 pub use fate::PodFate;
+use network::{Network, Sandbox};
 use stop::{Behaviour, Process, Step, Timing};
 
 /// Annotation of a pod that says how long its process takes to stop: seconds, `never`, or `NN%` of its own grace.
@@ -113,13 +116,20 @@ pub struct Kubelet {
     clock: Clock,
     spec: KubeletSpec,
     handle: KubeletHandle,
+    network: Network,
 }
 
 impl Kubelet {
     /// Nothing is sent before [`Kubelet::run`].
     pub fn new(client: Client, nodes: impl Into<Nodes>, clock: Clock, spec: KubeletSpec) -> Self {
         let handle = KubeletHandle { fates: Fates::default(), power: watch::Sender::new(None) };
-        Self { client, nodes: nodes.into(), clock, spec, handle }
+        Self { client, nodes: nodes.into(), clock, spec, handle, network: Network::default() }
+    }
+
+    /// Pods get their addresses from this ipamd, and wait until they do.
+    #[must_use]
+    pub fn on_network(self, ipamd: SimIpamd) -> Self {
+        Self { network: Network::of(ipamd), ..self }
     }
 
     /// The kubelet of the same machine after its next start: what it does is written into the same record.
@@ -184,6 +194,8 @@ impl Kubelet {
 struct Tracked {
     pod: Pod,
     process: Process,
+    /// It asked for an address and there was none.
+    waits_for_address: bool,
     /// When its containers are ready; cleared by their start.
     start_at: Option<Instant>,
     started_at: Option<Instant>,
@@ -268,7 +280,15 @@ impl Node {
         }
         self.kubelet.handle.fates.add(fate);
         let start_at = (!running).then(|| now.instant + spec.start);
-        let tracked = Tracked { pod: pod.clone(), process, start_at, started_at: None, killed: false, orphan: false };
+        let tracked = Tracked {
+            pod: pod.clone(),
+            process,
+            waits_for_address: false,
+            start_at,
+            started_at: None,
+            killed: false,
+            orphan: false,
+        };
         self.pods.insert(uid.into(), tracked);
         true
     }
@@ -297,6 +317,9 @@ impl Node {
         });
         let Some(tracked) = self.pods.get_mut(uid).filter(|tracked| !is_mirror(&tracked.pod)) else { return };
         tracked.orphan = true;
+        if tracked.process.waiting() {
+            self.kubelet.network.take_down(&tracked.pod);
+        }
         let running = tracked.process.running();
         let untold = tracked.process.untold();
         let grace = own_grace(&tracked.pod);
@@ -325,23 +348,34 @@ impl Node {
             };
             let amend = |change: &dyn Fn(&mut PodFate)| self.kubelet.handle.fates.amend(uid, change);
             if let Some(at) = tracked.start_at.filter(|at| *at <= limit && tracked.process.waiting()) {
-                tracked.start_at = None;
-                tracked.process.start();
-                tracked.started_at = Some(at);
-                self.started += 1;
-                amend(&|fate| fate.started = Some(moment(at)));
-                let status = calls::started(&tracked.pod, moment(at).wall, self.started);
-                calls.push(target(&tracked.pod).write_status(status).boxed());
+                match self.kubelet.network.set_up(&tracked.pod, self.started + 1, tracked.waits_for_address) {
+                    Sandbox::Ready(address) => {
+                        tracked.start_at = None;
+                        tracked.process.start();
+                        tracked.started_at = Some(at);
+                        self.started += 1;
+                        amend(&|fate| fate.started = Some(moment(at)));
+                        let status = calls::started(&tracked.pod, moment(at).wall, &address);
+                        calls.push(target(&tracked.pod).write_status(status).boxed());
+                    }
+                    Sandbox::Waits(pause) => {
+                        tracked.waits_for_address = true;
+                        tracked.start_at = Some(now.instant + pause);
+                        amend(&|fate| _ = fate.no_address.get_or_insert(moment(at)));
+                    }
+                }
             }
             while let Some((at, step)) = tracked.process.step(limit) {
                 match step {
                     Step::Sigterm => amend(&|fate| fate.told_at = Some(moment(at))),
                     Step::Exited { killed } => {
                         tracked.killed = killed;
+                        self.kubelet.network.take_down(&tracked.pod);
                         amend(&|fate| (fate.exited_at, fate.killed) = (Some(moment(at)), killed));
                     }
                     Step::Remove if tracked.orphan => over.push(uid.clone()),
                     Step::Remove => {
+                        self.kubelet.network.take_down(&tracked.pod);
                         let ran = tracked.started_at.is_some() || tracked.start_at.is_none();
                         let end = ran.then(|| calls::ended(&tracked.pod, moment(at).wall, tracked.killed));
                         calls.push(target(&tracked.pod).remove(end).boxed());

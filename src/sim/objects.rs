@@ -61,6 +61,8 @@ pub struct PodSpec {
     pub priority_class: Option<String>,
     /// `spec.priority` of a class that not every cluster has.
     pub priority: Option<i32>,
+    /// `spec.hostNetwork`.
+    pub host_network: bool,
     /// Number of containers; at least one is made.
     pub containers: usize,
     /// Adds the bookkeeping of server-side apply, about a third of a real pod's size. For servers that do not keep it
@@ -82,6 +84,7 @@ impl PodSpec {
             annotations: BTreeMap::new(),
             priority_class: None,
             priority: None,
+            host_network: false,
             containers: 2,
             managed_fields: false,
         }
@@ -185,6 +188,7 @@ impl PodSpec {
                 Volume { name: "cache".into(), empty_dir: Some(EmptyDirVolumeSource::default()), ..Volume::default() },
             ]),
             termination_grace_period_seconds: Some(self.grace.into()),
+            host_network: self.host_network.then_some(true),
             restart_policy: Some(if self.owner == Owner::Job { "Never" } else { "Always" }.into()),
             dns_policy: Some("ClusterFirst".into()),
             priority_class_name: self.priority_class.clone(),
@@ -218,6 +222,8 @@ pub struct NodeSpec {
     pub zone: String,
     /// Counts boots; makes `status.nodeInfo.bootID`.
     pub boot: u32,
+    /// `status.allocatable.pods`.
+    pub max_pods: u32,
     /// Number of images that the node reports; the kubelet sends at most 50.
     pub images: usize,
 }
@@ -231,6 +237,7 @@ impl NodeSpec {
             instance_type: "m5.large".into(),
             zone: "eu-west-1a".into(),
             boot: 1,
+            max_pods: 110,
             images: 50,
             ..Self::default()
         }
@@ -292,8 +299,9 @@ impl NodeSpec {
             last_heartbeat_time: Some(Time(now)),
             last_transition_time: Some(Time(now)),
         };
+        let pods = self.max_pods.to_string();
         let resources =
-            quantities(&[("cpu", "2"), ("memory", "7910184Ki"), ("pods", "110"), ("ephemeral-storage", "80Gi")]);
+            quantities(&[("cpu", "2"), ("memory", "7910184Ki"), ("pods", &pods), ("ephemeral-storage", "80Gi")]);
         NodeStatus {
             capacity: Some(resources.clone()),
             allocatable: Some(resources),

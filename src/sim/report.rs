@@ -5,8 +5,10 @@
 //! for the embedded API server and for a real one.
 
 mod checks;
+mod headroom;
 mod node;
 mod render;
+mod sinks;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,6 +19,9 @@ use super::scenario::{FencePart, NodeExpect, Scenario};
 use super::timeline::round;
 use crate::drain::outcome::Outcome;
 use crate::signal::Kind;
+use crate::sim::sinks::SinkName;
+pub use headroom::{CniFacts, HeadroomFacts, HeadroomReport, HeadroomSaid, HeadroomTruth};
+pub use sinks::SinkFact;
 
 /// What the world knows when a scenario is over. Times are since the start of the world.
 #[derive(Clone, Debug, Default)]
@@ -43,6 +48,10 @@ pub struct Facts {
     pub events: BTreeMap<String, u32>,
     /// What the agent says.
     pub agent: AgentFacts,
+    /// The headroom of pod addresses; absent where there is no VPC CNI.
+    pub cni: Option<CniFacts>,
+    /// What arrived at each sink.
+    pub sinks: BTreeMap<SinkName, SinkFact>,
 }
 
 /// What was found on the node.
@@ -60,6 +69,8 @@ pub struct NodeFacts {
     pub differs: Vec<String>,
     /// What the agent says to be coming, in the order of [`Kind::ALL`].
     pub pending: Vec<Kind>,
+    /// The headroom of pod addresses, if it was looked at and the agent tells one.
+    pub headroom: Option<HeadroomFacts>,
 }
 
 /// One look of the scenario at the node.
@@ -214,6 +225,9 @@ pub struct Report {
     pub imds_requests: usize,
     /// Events on the node by reason.
     pub events: BTreeMap<String, u32>,
+    /// The headroom of pod addresses; absent where there is no VPC CNI.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub headroom: Option<HeadroomReport>,
     /// What was checked.
     pub checks: Vec<Check>,
     /// Every pod.
@@ -267,6 +281,7 @@ impl Report {
             api_calls,
             imds_requests: facts.imds_requests.len(),
             events: facts.events.clone(),
+            headroom: facts.cni.as_ref().map(HeadroomReport::of),
             checks: Vec::new(),
             pods: facts.pods.iter().map(|pod| pod_report(pod, facts.deadline)).collect(),
             left_running: !scenario.is_drained(),

@@ -4,16 +4,19 @@
 //! true in the end. It knows nothing of the agent's insides: expectations are about the world. Times are seconds since
 //! the start of the world. `docs/scenarios.md` describes the format for people; a test keeps the two in step.
 
+mod cni;
 mod event;
 mod expect;
 mod model;
 mod parse;
 mod scale;
 mod shipped;
+mod sinks;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use cni::{CniEvent, CniFault, CniSpec, Environment, HeadroomExpect, HeadroomStory, Span, SubnetSpec};
 pub use event::{
     ActorDoes, ActorEvent, AgentDoes, AgentEvent, ApiEvent, ApiFault, BudgetChange, Event, EventBecomes, FencePart,
     ImdsEvent, ImdsFault, InstanceEvent, KeyValue, RawDocument, RebalanceEvent, ScheduledChange, What,
@@ -21,6 +24,7 @@ pub use event::{
 pub use expect::{Expect, NodeExpect, Window};
 pub use model::{AgentSpec, Budget, Limit, NodeSpec, Notice, Owner, Phase, PodGroup, StopsAfter, Taint};
 pub use shipped::{SHIPPED, shipped};
+pub use sinks::{SinkExpect, SinkSpec, Sinks};
 
 use crate::config::Response;
 use crate::signal::Action;
@@ -42,6 +46,10 @@ pub struct Scenario {
     pub virtual_only: Option<String>,
     /// The node before anything happens.
     pub node: NodeSpec,
+    /// The node's VPC CNI; absent = the node has another one.
+    pub cni: Option<CniSpec>,
+    /// Who outside of the cluster is told.
+    pub sinks: Sinks,
     /// How the agent is configured.
     pub agent: AgentSpec,
     /// What runs on the node.

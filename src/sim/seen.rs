@@ -29,6 +29,8 @@ pub struct PodSpec {
     /// As in the API.
     pub node_name: Option<String>,
     /// As in the API.
+    pub host_network: Option<bool>,
+    /// As in the API.
     pub termination_grace_period_seconds: Option<i64>,
     /// As in the API.
     pub containers: Vec<Container>,

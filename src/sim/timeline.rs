@@ -19,6 +19,8 @@ pub enum Actor {
     Api,
     /// The node's kubelet.
     Kubelet,
+    /// The daemon of the VPC CNI.
+    Ipamd,
     /// Somebody else who acts on the node.
     #[serde(untagged)]
     Other(String),
@@ -33,6 +35,7 @@ impl Actor {
             Self::Agent => "agent",
             Self::Api => "api",
             Self::Kubelet => "kubelet",
+            Self::Ipamd => "ipamd",
             Self::Other(name) => name,
         }
     }
@@ -98,6 +101,7 @@ impl TimelineEntry {
             Actor::Agent => "1;32",
             Actor::Api => "36",
             Actor::Kubelet => "34",
+            Actor::Ipamd => "94",
             Actor::Other(_) => "35",
         }
     }

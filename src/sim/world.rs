@@ -5,6 +5,8 @@
 //!  scenario ─► World ── sets up, acts, switches the power off ──► API server (directly, as an administrator)
 //!                │                                                   ▲      ▲
 //!                ├─ SimImds ◄── agent ──HTTP──► Gateway (log, faults)┘      │
+//!                ├─ SimIpamd ◄───┘ (where there is a VPC CNI)               │
+//!                │     ▲ pods come and go                                   │
 //!                └─ Kubelet ────────────────────────────────────────────────┘
 //! ```
 //!
@@ -14,14 +16,17 @@
 mod actor;
 mod agents;
 mod announce;
+mod cni;
 mod driver;
 mod facts;
 mod faults;
+mod headroom;
 mod look;
 mod marks;
 mod observer;
 mod reboot;
 mod setup;
+mod sinks;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -43,11 +48,14 @@ use super::kubelet::{Kubelet, KubeletHandle, KubeletSpec};
 use super::objects::{NODE_IP, NodeSpec};
 use super::report::Report;
 use super::scenario::Scenario;
+use super::sinks::SimSinks;
 use super::timeline::TimelineEntry;
 use crate::clock::{Clock, Now};
 use crate::config::otlp::OtlpConfig;
 use agents::Agents;
 use announce::Maintenance;
+use cni::Cni;
+use headroom::Headrooms;
 use look::Looks;
 use marks::Marks;
 use observer::Notes;
@@ -177,7 +185,10 @@ pub struct World {
     addresses: Addresses,
     notes: Notes,
     looks: Looks,
+    cni: Cni,
+    headrooms: Headrooms,
     maintenance: Maintenance,
+    sinks: SimSinks,
     /// What would be on the node if there were no agent.
     without_agent: Marks,
     tasks: JoinSet<()>,
@@ -217,19 +228,25 @@ impl World {
         let imds = SimImds::new(clock, identity);
         let gateway = Gateway::new(Shared(backend.backend.clone()), clock);
         let spec = KubeletSpec { namespace: Some(namespace.clone()), ..KubeletSpec::default() };
+        let mut tasks = JoinSet::new();
+        let cni = Cni::open(scenario.cni.as_ref(), clock, &mut tasks).await?;
         let kubelet = Kubelet::new(backend.client.clone(), node.as_str(), clock, spec.clone());
+        let kubelet = cni.ipamd().cloned().into_iter().fold(kubelet, Kubelet::on_network);
         let handle = kubelet.handle();
 
-        let mut tasks = JoinSet::new();
         tasks.spawn(imds.clone().serve(imds_listener));
         tasks.spawn(gateway.clone().serve(api_listener));
         let setup = setup::Setup { client: backend.client.clone(), node: &node, namespace: &namespace, scenario };
         setup.before_the_kubelet(clock.now().wall).await?;
+        cni::begin(&cni, scenario, &backend.client, &node, &mut tasks).await?;
         tasks.spawn(kubelet.run());
         setup.workloads().await?;
+        cni::settled(&cni).await;
 
         let without_agent = Marks::of(&setup.read_node().await?);
-        let agents = Agents::new(scenario, &node, addresses, clock, admin, options);
+        let mut agents = Agents::new(scenario, &node, addresses, cni.config().clone(), clock, admin, options);
+        let (sinks, notify) = sinks::open(scenario, &mut tasks).await?;
+        agents.tells(notify);
         let (scenario, notes) = (scenario.clone(), Notes::default());
         Ok(Self {
             scenario,
@@ -246,7 +263,10 @@ impl World {
             addresses,
             notes,
             looks: Looks::default(),
+            cni,
+            headrooms: Headrooms::default(),
             maintenance: Maintenance::default(),
+            sinks,
             without_agent,
             tasks,
         })
@@ -270,6 +290,7 @@ impl World {
     /// Plays the scenario from its beginning to its end. Afterwards the API server still answers; the instance is as dead
     /// or alive as the scenario left it.
     pub async fn play(&mut self, observer: impl FnMut(TimelineEntry)) -> Report {
+        sinks::begin(self);
         let run = driver::play(self, observer).await;
         let facts = facts::collect(self, &run).await;
         Report::judge(&self.scenario, &facts)

@@ -21,7 +21,11 @@ mod imds;
 #[cfg(test)]
 mod manifests;
 #[cfg(test)]
+mod monitoring;
+#[cfg(test)]
 mod otlp;
+#[cfg(test)]
+mod peers;
 #[cfg(test)]
 mod scenarios;
 #[cfg(test)]

@@ -27,6 +27,8 @@ pub(super) fn addresses(out: &mut String, headroom: &Headroom) -> fmt::Result {
         let left = Duration::try_from_secs_f64(left).map_or_else(|_| "never".to_owned(), |left| Span(left).to_string());
         row(out, "Used up in", &left)?;
     }
+    held(out, headroom)?;
+    advice(out, headroom)?;
     for (source, problem) in &headroom.problems {
         row(out, "Cannot be read", &format!("{source}: {problem}"))?;
     }
@@ -34,21 +36,74 @@ pub(super) fn addresses(out: &mut String, headroom: &Headroom) -> fmt::Result {
         row(out, "Setting", trap.advice())?;
     }
     for doubt in &headroom.doubts {
-        row(out, "Doubt", doubt.as_str())?;
+        row(out, "Doubt", doubt.advice())?;
     }
     writeln!(out, "</table>")
+}
+
+/// What the node holds of each subnet, and what it gives back.
+fn held(out: &mut String, headroom: &Headroom) -> fmt::Result {
+    for (subnet, share) in &headroom.subnets {
+        let of = share.block.zip(share.usable());
+        let of = of.map_or_else(String::new, |(block, usable)| format!(" of {usable} in {block}"));
+        let refused = if headroom.refusals.get(subnet) == Some(&true) { "; EC2 refused more lately" } else { "" };
+        let (pool, own) = (share.pool, share.interfaces);
+        row(out, "Subnet", &format!("{subnet}: {pool} for pods and {own} of interfaces{of}{refused}"))?;
+    }
+    if let Some(departure) = headroom.departure {
+        let detached = match departure.detached {
+            0 => String::new(),
+            interfaces => format!("; {interfaces} interfaces were detached, which a cordon should prevent"),
+        };
+        let words = format!("{} of {} addresses since the cordon{detached}", departure.returned, departure.held);
+        row(out, "Given back", &words)?;
+    }
+    Ok(())
+}
+
+/// What could be better. The agent changes none of it.
+fn advice(out: &mut String, headroom: &Headroom) -> fmt::Result {
+    if let Some((warm, pool)) = headroom.warm.zip(headroom.pool.as_ref()) {
+        let (warm_ip, minimum_ip, idle) = (warm.warm_ip, warm.minimum_ip, warm.idle(pool.free()));
+        let words =
+            format!("WARM_IP_TARGET={warm_ip} and MINIMUM_IP_TARGET={minimum_ip} would do; {idle} free beyond that");
+        row(out, "Warm targets", &words)?;
+    }
+    if let Some(efficiency) = headroom.efficiency {
+        let share = |part: f64| format!("{:.0} %", part * 100.0);
+        let mut words = format!("{} of the addresses held are pods'", share(efficiency.used));
+        if let Some(idle) = efficiency.idle_beyond_max_pods.filter(|idle| *idle > 0) {
+            write!(words, "; {idle} are more than the kubelet takes pods")?;
+        }
+        if efficiency.returnable > 0 {
+            let scattered = share(efficiency.fragmentation);
+            write!(words, "; prefixes are scattered by {scattered}, packed pods would free {}", efficiency.returnable)?;
+        }
+        row(out, "Use", &words)?;
+        if let Some(pods) = efficiency.overcommit.filter(|pods| *pods > 0) {
+            row(out, "Overcommitted", &format!("{pods} pods can be placed here that can never get an address"))?;
+        }
+    }
+    if let Some(left) = headroom.branch_headroom {
+        row(out, "Pods with own security groups", &format!("{left} more"))?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::clock::Now;
+    use crate::cni::advice::{Doubt, Efficiency};
+    use crate::cni::departure::Departure;
     use crate::cni::model::{Model, Reading};
     use crate::cni::node::NodeFacts;
+    use crate::cni::warm::WarmTargets;
 
     fn headroom() -> Headroom {
         let now = Now { instant: tokio::time::Instant::now(), wall: "2026-05-04T10:00:30Z".parse().unwrap() };
         let reading = Reading {
+            network: None,
             interfaces: Some(Ok(include_bytes!("../../../tests/golden/cni/enis-blanked.json"))),
             settings: None,
             metrics: Some(Ok(include_bytes!("../../../tests/golden/cni/metrics.txt"))),
@@ -90,5 +145,37 @@ mod tests {
         assert!(!text.contains("<script>"), "{text}");
         headroom.forecast.exhausted_now = Some(f64::INFINITY);
         assert!(section(&headroom).contains("<td>never</td>"));
+    }
+
+    #[tokio::test]
+    async fn subnets_advice_and_what_is_given_back_have_rows() {
+        let mut headroom = headroom();
+        let subnet = "subnet-0123456789abcdef0";
+        headroom.subnets.values_mut().for_each(|share| share.block = "10.8.1.0/24".parse().ok());
+        headroom.refusals = [(subnet.to_owned(), true)].into();
+        headroom.departure = Some(Departure { held: 20, returned: 6, detached: 1 });
+        headroom.warm = Some(WarmTargets { warm_ip: 0, minimum_ip: 4 });
+        headroom.branch_headroom = Some(7);
+        let wasted = |efficiency| Efficiency {
+            idle_beyond_max_pods: Some(3),
+            fragmentation: 0.5,
+            returnable: 16,
+            overcommit: Some(2),
+            ..efficiency
+        };
+        headroom.efficiency = headroom.efficiency.map(wasted);
+        headroom.doubts = vec![Doubt::PrimaryInPool];
+        let text = section(&headroom);
+        for row in [
+            "<td>subnet-0123456789abcdef0: 3 for pods and 2 of interfaces of 251 in 10.8.1.0/24; EC2 refused more lately</td>",
+            "<td>6 of 20 addresses since the cordon; 1 interfaces were detached, which a cordon should prevent</td>",
+            "<td>WARM_IP_TARGET=0 and MINIMUM_IP_TARGET=4 would do; 1 free beyond that</td>",
+            "; 3 are more than the kubelet takes pods; prefixes are scattered by 50 %, packed pods would free 16</td>",
+            "<td>2 pods can be placed here that can never get an address</td>",
+            "<td>7 more</td>",
+            "update the CNI</td>",
+        ] {
+            assert!(text.contains(row), "{row} in\n{text}");
+        }
     }
 }

@@ -65,6 +65,7 @@ impl Node {
 
 /// Nothing happened since the scrape before.
 const QUIET: Option<Counted> = Some(Counted::Since(Counters {
+    refused_interfaces: 0,
     started: None,
     unavailable: 0,
     adds: 0,

@@ -25,8 +25,8 @@ impl Node {
             pods: 4,
             host_network_pods: 3,
             addressed_pods: 1,
-            cordoned: false,
             aws_node: Some(Arc::new(Environment::new())),
+            ..NodeFacts::default()
         };
         let wall = "2026-05-04T10:00:30Z".parse().unwrap();
         Self { model: Model::default(), now: Now { instant: Instant::now(), wall }, facts }
@@ -45,7 +45,7 @@ impl Node {
 
 /// Both endpoints answer as the golden files have it.
 fn all() -> Reading<'static> {
-    Reading { interfaces: Some(Ok(ENIS)), settings: Some(SETTINGS), metrics: Some(Ok(METRICS)) }
+    Reading { network: None, interfaces: Some(Ok(ENIS)), settings: Some(SETTINGS), metrics: Some(Ok(METRICS)) }
 }
 
 fn failing(problem: Problem) -> Reading<'static> {
@@ -71,7 +71,7 @@ async fn the_node_of_the_golden_documents_is_read_whole() {
     assert_eq!(second.states, [State::SubnetExhausted, State::Ok]);
     assert_eq!(second.bindings, [Limit::Subnet, Limit::MaxPods]);
     assert_eq!((second.traps.len(), second.doubts.len()), (0, 0));
-    let share = SubnetShare { pool: 3, interfaces: 2 };
+    let share = SubnetShare { pool: 3, interfaces: 2, block: None };
     assert_eq!(second.subnets, BTreeMap::from([("subnet-0123456789abcdef0".to_owned(), share)]));
     let refused = String::from_utf8(METRICS.to_vec()).unwrap().replace("InSubnet\"} 1\n", "InSubnet\"} 3\n");
     let third = node.reads(&Reading { metrics: Some(Ok(refused.as_bytes())), ..all() });
@@ -139,8 +139,12 @@ async fn with_metrics_gone_the_pool_stays_exact_and_the_instances_limits_are_rem
 
 #[tokio::test]
 async fn ipamd_is_down_when_both_are_gone_and_up_when_either_answers() {
-    let nothing =
-        || Reading { interfaces: Some(Err(Problem::Refused)), settings: None, metrics: Some(Err(Problem::Refused)) };
+    let nothing = || Reading {
+        network: None,
+        interfaces: Some(Err(Problem::Refused)),
+        settings: None,
+        metrics: Some(Err(Problem::Refused)),
+    };
     let mut node = Node::new();
     for state in [State::Ok, State::Ok, State::IpamdDown] {
         let headroom = node.reads(&nothing());
@@ -156,6 +160,7 @@ async fn on_a_node_with_another_cni_there_is_nothing_to_say() {
     node.facts.aws_node = None;
     for _ in 0..5 {
         let nothing = Reading {
+            network: None,
             interfaces: Some(Err(Problem::Refused)),
             settings: None,
             metrics: Some(Ok(b"go_threads 5\n".as_slice())),
@@ -190,7 +195,7 @@ async fn the_settings_of_the_pod_shape_the_limits_and_the_cooldown() {
     let set = |name: &str, value: &str| Environment::from([(name.to_owned(), Some(value.to_owned()))]);
     let mut node = Node::new();
     node.facts.aws_node = Some(Arc::new(set("AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG", "true")));
-    assert_eq!(node.reads(&Reading { settings: None, ..all() }).limits.instance, Some(6));
+    assert_eq!(node.reads(&Reading { network: None, settings: None, ..all() }).limits.instance, Some(6));
     assert_eq!(node.reads(&all()).limits.instance, Some(9), "the running process says false");
     let mut node = Node::new();
     node.facts.aws_node = Some(Arc::new(set("IP_COOLDOWN_PERIOD", "0")));
@@ -220,7 +225,12 @@ fn doubts(node: &mut Node, reading: &dyn Fn(u32) -> Vec<u8>) -> Vec<Doubt> {
         let metrics = String::from_utf8(METRICS.to_vec()).unwrap();
         // The pool manager is alive.
         let metrics = metrics.replace("ReconcileAdd\"} 54", &format!("ReconcileAdd\"}} {}", 54 + time));
-        let reading = Reading { interfaces: Some(Ok(&body)), settings: None, metrics: Some(Ok(metrics.as_bytes())) };
+        let reading = Reading {
+            network: None,
+            interfaces: Some(Ok(&body)),
+            settings: None,
+            metrics: Some(Ok(metrics.as_bytes())),
+        };
         doubts = node.reads(&reading).doubts;
     }
     doubts
@@ -270,8 +280,8 @@ proptest::proptest! {
             length % 33
         );
         for reading in [
-            Reading { interfaces: Some(Ok(enis.as_bytes())), settings: None, metrics: Some(Ok(metrics.as_bytes())) },
-            Reading { interfaces: None, settings: None, metrics: Some(Ok(metrics.as_bytes())) },
+            Reading { network: None, interfaces: Some(Ok(enis.as_bytes())), settings: None, metrics: Some(Ok(metrics.as_bytes())) },
+            Reading { network: None, interfaces: None, settings: None, metrics: Some(Ok(metrics.as_bytes())) },
         ] {
             if let Some(outlook) = node.try_reads(&reading).and_then(|headroom| headroom.outlook) {
                 proptest::prop_assert!(outlook.now >= 0 && outlook.reachable >= outlook.now);

@@ -1,5 +1,6 @@
 //! Tables and properties of the machine in a pure world.
 
+mod accounts;
 mod actors;
 mod random;
 mod restarts;

@@ -14,6 +14,8 @@ use crate::clock::Now;
 use crate::config::Config;
 use crate::drain::eviction::EvictionAnswer;
 use crate::drain::pod::{Deletion, PodRef, PodView};
+use crate::interruption::account::{Account, PodPart};
+use crate::interruption::chronicle::{Chronicle, News};
 use crate::interruption::record::{Record, Status};
 use crate::interruption::{Effect, Input, NodeEvent, PatchAnswer, Stop};
 use crate::k8s::node::NodeView;
@@ -63,6 +65,9 @@ pub(super) struct World {
     pub(super) sent: Vec<Sent>,
     /// What was counted and logged.
     reported: Vec<Sent>,
+    chronicle: Chronicle,
+    /// What the chronicles of all agents told.
+    pub(super) news: Vec<News>,
     pub(super) start: Now,
     pub(super) now: Now,
     /// The API server refuses node patches that touch this path.
@@ -94,6 +99,8 @@ impl World {
             node: node(),
             sent: Vec::new(),
             reported: Vec::new(),
+            chronicle: Chronicle::new(config.clone()),
+            news: Vec::new(),
             start,
             now: start,
             denied_path: None,
@@ -146,6 +153,7 @@ impl World {
     /// The agent is killed and comes up again; only the cluster and the metadata service remember.
     pub(super) fn restart(&mut self) {
         self.machine = Machine::new(self.config.clone());
+        self.chronicle = Chronicle::new(self.config.clone());
         self.boot();
         self.observe();
     }
@@ -155,6 +163,7 @@ impl World {
         self.node.boot_id = Some("boot-2".into());
         self.announced.clear();
         self.machine = Machine::new(self.config.clone());
+        self.chronicle = Chronicle::new(self.config.clone());
         self.boot();
     }
 
@@ -259,11 +268,15 @@ impl World {
                 .handle(self.now, input)
                 .into_iter()
                 .partition(|effect| matches!(effect, Effect::Record(_)));
+            for effect in &records {
+                self.chronicle(effect);
+            }
             self.reported
                 .extend(records.into_iter().map(|effect| Sent { at: self.now.instant - self.start.instant, effect }));
             for effect in requests {
                 let crash = self.crash.filter(|(at, _)| *at == self.sent.len()).map(|(_, crash)| crash);
                 if crash != Some(Crash::Before) {
+                    self.chronicle(&effect);
                     self.sent.push(Sent { at: self.at(), effect: effect.clone() });
                     queue.extend(self.answer(effect));
                 }
@@ -274,6 +287,28 @@ impl World {
                 }
             }
         }
+    }
+
+    /// The account so far, of this life of the agent.
+    pub(super) fn account(&self) -> &Account {
+        self.chronicle.account().expect("something is or was announced")
+    }
+
+    /// Writes the account on. Whatever the world does to the agent, nobody is lost and no time runs backwards.
+    fn chronicle(&mut self, effect: &Effect) {
+        let news = self.chronicle.note(self.now, effect);
+        if let Effect::Record(Record::PodEnded { pod, outcome, .. }) = effect {
+            let named = |part: &&PodPart| part.namespace == pod.namespace && part.name == pod.name;
+            let part = self.account().pods.iter().rfind(named);
+            let part = part.unwrap_or_else(|| panic!("{pod} is not in the account"));
+            assert!(part.outcome == Some(*outcome) && part.ended.is_some(), "{part:?}");
+        }
+        if let Some(News { account, .. }) = &news {
+            assert_eq!(times_that_run_backwards(account), Vec::<String>::new(), "{account:#?}");
+            let before = self.news.last().filter(|news| news.account.trace_id == account.trace_id);
+            assert!(before.is_none_or(|before| before.account.started == account.started), "{account:#?}");
+        }
+        self.news.extend(news);
     }
 
     fn answer(&mut self, effect: Effect) -> Vec<Input> {
@@ -445,6 +480,29 @@ impl World {
     }
 }
 
+/// Pairs of times of which the second is before the first.
+fn times_that_run_backwards(account: &Account) -> Vec<String> {
+    let mut pairs = Vec::new();
+    for one in &account.announcements {
+        pairs.extend([
+            ("0, announced", Some(0.0), Some(one.at)),
+            ("at, over", Some(one.at), one.over.as_ref().map(|o| o.at)),
+        ]);
+    }
+    if let Some(drain) = &account.drain {
+        pairs.push(("0, drain", Some(0.0), Some(drain.at)));
+        pairs.push(("drain, finished", Some(drain.at), drain.finished.as_ref().map(|finish| finish.at)));
+    }
+    for pod in &account.pods {
+        pairs.extend([("asked, blocked", pod.asked, pod.blocked), ("asked, told", pod.asked, pod.told)]);
+        pairs.extend([("told, ended", pod.told, pod.ended), ("asked, ended", pod.asked, pod.ended)]);
+    }
+    pairs.push(("over, restored", account.over, account.restored));
+    let backwards =
+        pairs.into_iter().filter(|(_, first, second)| matches!((first, second), (Some(a), Some(b)) if b < a));
+    backwards.map(|(what, first, second)| format!("{what}: {first:?} {second:?}")).collect()
+}
+
 fn no_answer() -> EvictionAnswer {
     EvictionAnswer::Unknown("connection refused".into())
 }
@@ -479,6 +537,8 @@ pub(super) fn node() -> NodeView {
         unschedulable: None,
         boot_id: Some("boot-1".into()),
         allocatable_pods: None,
+        branch_interfaces: None,
+        provider_id: None,
     }
 }
 

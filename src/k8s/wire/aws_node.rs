@@ -11,6 +11,7 @@ use serde::de::{Deserializer, SeqAccess, Visitor};
 
 use super::RawMeta;
 use crate::cni::settings::{Environment, VARIABLES};
+use crate::imds::documents::network::Block;
 
 /// Where the pod is, how it is labelled, and which of its containers has the settings.
 const NAMESPACE: &str = "kube-system";
@@ -22,6 +23,42 @@ const CONTAINER: &str = "aws-node";
 pub(super) struct RawContainer {
     name: String,
     env: Variables,
+    resources: RawResources,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct RawResources {
+    requests: RawRequests,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct RawRequests {
+    #[serde(rename = "vpc.amazonaws.com/pod-eni")]
+    branches: Option<String>,
+}
+
+/// Put on a pod with security groups of its own by the controller of their interfaces: a list of them.
+pub(super) const BRANCH_ANNOTATION: &str = "vpc.amazonaws.com/pod-eni";
+
+#[derive(Deserialize)]
+struct RawBranch {
+    #[serde(rename = "subnetCidr", default)]
+    subnet: String,
+}
+
+/// Interfaces of its own that a pod asks for.
+pub(super) fn branches(containers: &[RawContainer]) -> i64 {
+    let asked =
+        containers.iter().filter_map(|container| container.resources.requests.branches.as_deref()?.parse().ok());
+    asked.fold(0, i64::saturating_add)
+}
+
+/// The block of the subnet that the first of them is in.
+pub(super) fn branch_subnet(annotation: &str) -> Option<Block> {
+    let branches: Vec<RawBranch> = serde_json::from_str(annotation).ok()?;
+    branches.first()?.subnet.parse().ok()
 }
 
 /// Variables that matter, with their values where the spec holds them.
@@ -116,6 +153,22 @@ mod tests {
     fn other_pods_have_no_settings_whatever_their_containers_are_called() {
         assert_eq!(read(pod("kube-system", "web")), None);
         assert_eq!(read(pod("default", "aws-node")), None);
+    }
+
+    #[test]
+    fn an_interface_of_a_pods_own_is_seen_by_its_request_and_its_annotation() {
+        let pod = json!({
+            "metadata": {"annotations": {"vpc.amazonaws.com/pod-eni": r#"[{"eniId":"eni-1","subnetCidr":"10.8.3.0/24"}]"#}},
+            "spec": {"containers": [
+                {"name": "a", "resources": {"requests": {"vpc.amazonaws.com/pod-eni": "1", "cpu": "1"}}},
+                {"name": "b"},
+            ]},
+        });
+        let network = serde_json::from_value::<WirePod>(pod).unwrap().view.network;
+        assert_eq!((network.branches, network.branch_subnet), (1, "10.8.3.0/24".parse().ok()));
+        for odd in ["", "{}", "[]", "[{}]", "[{\"subnetCidr\":7}]"] {
+            assert_eq!(branch_subnet(odd), None, "{odd}");
+        }
     }
 
     #[test]

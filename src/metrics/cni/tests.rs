@@ -6,12 +6,14 @@ use tokio::time::Instant;
 use super::*;
 use crate::clock::Now;
 use crate::cni::advice::{Doubt, Efficiency, Trap};
+use crate::cni::departure::Departure;
 use crate::cni::forecast::Forecast;
 use crate::cni::growth::State;
 use crate::cni::limits::Limit;
 use crate::cni::model::{Model, Problem, Reading};
 use crate::cni::node::NodeFacts;
 use crate::cni::settings::Environment;
+use crate::cni::warm::WarmTargets;
 
 const ENIS: &str = include_str!("../../../tests/golden/cni/enis-blanked.json");
 const METRICS: &[u8] = include_bytes!("../../../tests/golden/cni/metrics.txt");
@@ -24,8 +26,8 @@ fn text<'a>(readings: impl IntoIterator<Item = Reading<'a>>) -> String {
         pods: 4,
         host_network_pods: 3,
         addressed_pods: 1,
-        cordoned: false,
         aws_node: Some(Arc::new(Environment::new())),
+        ..NodeFacts::default()
     };
     let mut model = Model::default();
     let (sender, headroom) = watch::channel(None);
@@ -60,12 +62,25 @@ pub(in crate::metrics) fn everything() -> Arc<Headroom> {
         starved: true,
         ..headroom.forecast
     };
-    headroom.efficiency = headroom.efficiency.map(|efficiency| Efficiency { overcommit: Some(2), ..efficiency });
+    let wasted = |efficiency| Efficiency {
+        overcommit: Some(2),
+        idle_beyond_max_pods: Some(3),
+        fragmentation: 0.5,
+        returnable: 32,
+        ..efficiency
+    };
+    headroom.efficiency = headroom.efficiency.map(wasted);
+    headroom.warm = Some(WarmTargets { warm_ip: 0, minimum_ip: 4 });
+    headroom.pool.as_mut().unwrap().total = 90;
+    headroom.subnets.values_mut().for_each(|share| share.block = "10.8.1.0/24".parse().ok());
+    headroom.refusals = [("subnet-0123456789abcdef0".to_owned(), true)].into();
+    headroom.branch_headroom = Some(9);
+    headroom.departure = Some(Departure::default());
     Arc::new(headroom)
 }
 
 fn reading(enis: &str) -> Reading<'_> {
-    Reading { interfaces: Some(Ok(enis.as_bytes())), settings: None, metrics: Some(Ok(METRICS)) }
+    Reading { network: None, interfaces: Some(Ok(enis.as_bytes())), settings: None, metrics: Some(Ok(METRICS)) }
 }
 
 fn series(text: &str) -> Vec<&str> {

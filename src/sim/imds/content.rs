@@ -1,5 +1,6 @@
 //! What a simulated instance has to say about itself, and the bytes of the error pages.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
@@ -58,19 +59,29 @@ impl Default for IdentitySpec {
     }
 }
 
+/// Items below `network/interfaces/macs/` by their path from there on.
+pub type NetworkTree = BTreeMap<String, String>;
+
 /// The content at `path`: an item, or the listing of a directory. Directories are found with and without their slash.
-pub(super) fn lookup(identity: &IdentitySpec, signals: &Signals, now: Timestamp, path: &str) -> Option<Vec<u8>> {
+pub(super) fn lookup(
+    identity: &IdentitySpec,
+    signals: &Signals,
+    network: &NetworkTree,
+    now: Timestamp,
+    path: &str,
+) -> Option<Vec<u8>> {
     if path == DOCUMENT {
         return Some(document(identity).into_bytes());
     }
     let below = path.strip_prefix(META_DATA)?;
-    let items = items(identity, signals, now);
+    let mut items = items(identity, signals, now);
+    items.extend(network.iter().map(|(path, text)| (format!("network/interfaces/macs/{path}").into(), text.clone())));
     let item = below.strip_prefix('/').and_then(|item| items.get(item)).cloned();
     item.or_else(|| listing(&items, below)).map(String::into_bytes)
 }
 
-fn items(identity: &IdentitySpec, signals: &Signals, now: Timestamp) -> BTreeMap<&'static str, String> {
-    let mut items = BTreeMap::from([
+fn items(identity: &IdentitySpec, signals: &Signals, now: Timestamp) -> BTreeMap<Cow<'static, str>, String> {
+    let plain = [
         ("ami-id", identity.image_id.clone()),
         ("hostname", identity.local_hostname.clone()),
         ("instance-action", "none".into()),
@@ -84,15 +95,16 @@ fn items(identity: &IdentitySpec, signals: &Signals, now: Timestamp) -> BTreeMap
         ("placement/region", identity.region.clone()),
         ("services/domain", "amazonaws.com".into()),
         ("services/partition", "aws".into()),
-    ]);
+    ];
+    let mut items: BTreeMap<Cow<'static, str>, String> = plain.map(|(item, text)| (item.into(), text)).into();
     if let Some(life_cycle) = &identity.life_cycle {
-        items.insert("instance-life-cycle", life_cycle.clone());
+        items.insert("instance-life-cycle".into(), life_cycle.clone());
     }
-    items.extend(signals.items(now));
+    items.extend(signals.items(now).into_iter().map(|(item, text)| (item.into(), text)));
     items
 }
 
-fn listing(items: &BTreeMap<&'static str, String>, below: &str) -> Option<String> {
+fn listing(items: &BTreeMap<Cow<'static, str>, String>, below: &str) -> Option<String> {
     if !below.is_empty() && !below.starts_with('/') {
         return None;
     }
@@ -172,7 +184,8 @@ mod tests {
 
     fn text(signals: &Signals, path: &str) -> Option<String> {
         let now = "2026-03-31T16:32:24Z".parse().unwrap();
-        lookup(&IdentitySpec::default(), signals, now, path).map(|body| String::from_utf8(body).unwrap())
+        lookup(&IdentitySpec::default(), signals, &NetworkTree::new(), now, path)
+            .map(|body| String::from_utf8(body).unwrap())
     }
 
     #[test]
@@ -209,6 +222,20 @@ mod tests {
         assert_eq!(text(&told, "/latest/meta-data/spot/").unwrap(), "instance-action\ntermination-time");
         assert_eq!(text(&told, "/latest/meta-data/events/").unwrap(), "maintenance/\nrecommendations/");
         assert_eq!(text(&told, "/latest/meta-data/autoscaling/").unwrap(), "target-lifecycle-state");
+    }
+
+    #[test]
+    fn interfaces_are_listed_as_folders() {
+        let tree = [("0a:00:00:00:10:01/interface-id".to_owned(), "eni-1".to_owned())].into();
+        let now = "2026-03-31T16:32:24Z".parse().unwrap();
+        let at = |path: &str| {
+            let path = format!("/latest/meta-data/network/interfaces/macs/{path}");
+            let body = lookup(&IdentitySpec::default(), &Signals::default(), &tree, now, &path);
+            body.map(|body| String::from_utf8(body).unwrap())
+        };
+        assert_eq!(at("").as_deref(), Some("0a:00:00:00:10:01/"));
+        assert_eq!(at("0a:00:00:00:10:01/interface-id").as_deref(), Some("eni-1"));
+        assert_eq!(at("0a:00:00:00:10:01/ipv4-prefix"), None);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use super::cidr::Cidr;
 use super::datastore::{Addresses, Eni};
 use super::subnet::{Refusal, Subnet};
+use crate::sim::imds::NetworkTree;
 
 /// A call, by its name in metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -197,6 +198,35 @@ impl Ec2 {
     /// The ENI that carries an address.
     pub(super) fn has_address(&self, address: IpAddr) -> bool {
         self.enis.values().any(|eni| eni.cidrs.iter().any(|cidr| cidr.contains(address)))
+    }
+
+    /// What IMDS tells of the ENIs. What there is nothing of has no item.
+    pub(super) fn network_tree(&self) -> NetworkTree {
+        let mut tree = NetworkTree::new();
+        for (id, eni) in &self.enis {
+            // The ids count up, which makes a hardware address out of each.
+            let number = id.get(id.len().saturating_sub(3)..).and_then(|end| u16::from_str_radix(end, 16).ok());
+            let [high, low] = (0x1000 + number.unwrap_or_default().saturating_sub(0xe00)).to_be_bytes();
+            let mut tell = |item: &str, text: String| {
+                if !text.is_empty() {
+                    tree.insert(format!("0a:00:00:00:{high:02x}:{low:02x}/{item}"), text);
+                }
+            };
+            let (prefixes, single): (Vec<&Cidr>, Vec<&Cidr>) =
+                eni.cidrs.iter().filter(|cidr| cidr.is_ipv4()).partition(|cidr| cidr.is_prefix());
+            let own = std::iter::once(&eni.address);
+            let addresses: Vec<String> = own.chain(single).map(|cidr| cidr.first().to_string()).collect();
+            let prefixes: Vec<String> = prefixes.into_iter().map(Cidr::to_string).collect();
+            let subnet = self.subnets.iter().find(|subnet| subnet.id() == eni.subnet);
+            tell("interface-id", id.clone());
+            tell("device-number", eni.device.to_string());
+            tell("network-card", if eni.card > 0 { eni.card.to_string() } else { String::new() });
+            tell("subnet-id", eni.subnet.clone());
+            tell("subnet-ipv4-cidr-block", subnet.map(Subnet::block).unwrap_or_default());
+            tell("local-ipv4s", addresses.join("\n"));
+            tell("ipv4-prefix", prefixes.join("\n"));
+        }
+        tree
     }
 
     /// What this node holds of a subnet.

@@ -212,6 +212,11 @@ impl Node {
         }
     }
 
+    pub(super) fn addresses_of(&self, name: &str) -> Vec<IpAddr> {
+        let sandbox = self.pods.get(name).and_then(|pod| pod.sandbox.as_ref());
+        sandbox.map(|(_, addresses, _)| addresses.clone()).unwrap_or_default()
+    }
+
     /// The kubelet brings a pod's sandbox to where it should be, or notes when to try again.
     fn sync(&mut self, name: &str, at: Now) -> Result<Vec<IpAddr>, AddError> {
         let Some(pod) = self.pods.get(name).cloned() else { return Err(AddError::NoAddress) };

@@ -87,6 +87,11 @@ impl Subnet {
         &self.id
     }
 
+    /// As it is written down: `10.8.1.0/24`.
+    pub(super) fn block(&self) -> String {
+        format!("{}/{}", Ipv4Addr::from_bits(self.base), self.size.leading_zeros() + 1)
+    }
+
     /// Addresses that nobody holds; what EC2 shows as available.
     pub fn free(&self) -> u32 {
         self.size - u32::try_from(self.taken.len()).unwrap_or(u32::MAX).min(self.size)

@@ -71,10 +71,10 @@ async fn until_settled<F: Future<Output = kube::Result<()>>>(call: impl Fn() -> 
 }
 
 /// Status of a pod that runs and is ready.
-pub(super) fn started(pod: &Pod, at: Timestamp, number: u32) -> Value {
+pub(super) fn started(pod: &Pod, at: Timestamp, pod_ip: &str) -> Value {
     let at = seconds(at);
     let condition = |kind| json!({ "type": kind, "status": "True", "lastProbeTime": null, "lastTransitionTime": at });
-    let (host_ip, pod_ip) = (NODE_IP, format!("10.0.{}.{}", 1 + number / 250 % 250, 1 + number % 250));
+    let host_ip = NODE_IP;
     json!({
         "metadata": { "uid": pod.metadata.uid },
         "status": {

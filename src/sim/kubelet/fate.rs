@@ -25,6 +25,8 @@ pub struct PodFate {
     pub own_grace: Duration,
     /// When its process ran.
     pub started: Option<Now>,
+    /// When there was no address for it, the first time.
+    pub no_address: Option<Now>,
     /// When it got SIGTERM.
     pub told_at: Option<Now>,
     /// The effective grace: the smallest that was asked for.
@@ -50,6 +52,7 @@ impl PodFate {
             owner_kind: owners.filter(|o| o.controller == Some(true)).map(|o| o.kind.clone()).next(),
             own_grace,
             started: None,
+            no_address: None,
             told_at: None,
             grace_granted: None,
             exited_at: None,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::{Check, Facts, Report, node};
+use super::{Check, Facts, Report, headroom, node, sinks};
 use crate::config::{Config, Response};
 use crate::drain::outcome::Outcome;
 use crate::signal::Kind;
@@ -51,12 +51,14 @@ pub(super) fn all(scenario: &Scenario, facts: &Facts, report: &Report) -> Vec<Ch
     checks.extend(checker.told());
     checks.extend(checker.metrics());
     checks.extend(checker.events());
+    checks.extend(sinks::checks(&checker));
+    checks.extend(checker.headroom());
     checks
 }
 
-struct Checker<'a> {
-    scenario: &'a Scenario,
-    facts: &'a Facts,
+pub(super) struct Checker<'a> {
+    pub(super) scenario: &'a Scenario,
+    pub(super) facts: &'a Facts,
     report: &'a Report,
 }
 
@@ -314,10 +316,23 @@ impl Checker<'_> {
         judged.collect()
     }
 
+    fn headroom(&self) -> Vec<Check> {
+        let Some(facts) = &self.facts.cni else { return Vec::new() };
+        headroom::story(&self.scenario.expect.headroom, facts, self.copies(), self.facts.agent.lives)
+    }
+
     fn events(&self) -> Vec<Check> {
         let found = &self.facts.events;
         let mut checks: Vec<Check> = Vec::new();
-        for (reason, &wanted) in &self.scenario.expect.events {
+        let mut wanted = self.scenario.expect.events.clone();
+        // No scenario runs out of addresses without saying so.
+        for reason in ["PodIPsLow", "PodIPsExhausted"] {
+            wanted.entry(reason.to_owned()).or_insert(0);
+        }
+        if self.facts.cni.is_none() {
+            wanted.retain(|reason, _| self.scenario.expect.events.contains_key(reason));
+        }
+        for (reason, &wanted) in &wanted {
             let times = found.get(reason).copied().unwrap_or(0);
             checks.push(check(
                 format!("times that the Event {reason} is published: {wanted}"),

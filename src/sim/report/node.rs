@@ -1,7 +1,7 @@
 //! The checks of what stands on the node at one moment.
 
 use super::checks::{check, counted};
-use super::{Check, NodeFacts};
+use super::{Check, NodeFacts, headroom};
 use crate::signal::Kind;
 use crate::sim::scenario::{FencePart, NodeExpect};
 
@@ -9,7 +9,10 @@ use crate::sim::scenario::{FencePart, NodeExpect};
 pub(super) fn checks(when: &str, expected: &NodeExpect, found: &NodeFacts) -> Vec<Check> {
     let checks = [fence(expected, found), taint(expected, found), cordon(expected, found), restored(expected, found)];
     let checks = checks.into_iter().chain([pending(expected, found)]).flatten();
-    checks.map(|check| Check { name: format!("{when}{}", check.name), ..check }).collect()
+    let checks = checks.map(|check| Check { name: format!("{when}{}", check.name), ..check });
+    let headroom =
+        expected.headroom.iter().flat_map(|expected| headroom::moment(when, expected, found.headroom.as_ref()));
+    checks.chain(headroom).collect()
 }
 
 fn fence(expected: &NodeExpect, found: &NodeFacts) -> Option<Check> {

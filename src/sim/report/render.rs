@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::checks::outcome_list;
-use super::{PodReport, Report};
+use super::{HeadroomReport, PodReport, Report};
 use crate::drain::outcome::Outcome;
 
 /// Characters of calls on one line.
@@ -32,6 +32,9 @@ impl Report {
         _ = writeln!(text, "  IMDS       {} requests", self.imds_requests);
         let events: Vec<&str> = self.events.keys().map(String::as_str).collect();
         _ = writeln!(text, "  events     {}", if events.is_empty() { "none".into() } else { events.join(", ") });
+        for (place, line) in self.headroom.iter().flat_map(HeadroomReport::lines).enumerate() {
+            _ = writeln!(text, "  {:<10} {line}", if place == 0 { "pod IPs" } else { "" });
+        }
         _ = writeln!(
             text,
             "  checks     {} of {} passed",

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::cni::CniEvent;
 use super::expect::NodeExpect;
 use super::model::{Limit, Taint};
 use super::parse;
@@ -39,6 +40,8 @@ pub enum What {
     Raw(RawDocument),
     /// Something happens to the instance, announced or not.
     Instance(InstanceEvent),
+    /// Something happens to ipamd or to its subnets.
+    Cni(CniEvent),
     /// The node is looked at and judged as it is then.
     Look(NodeExpect),
 }

@@ -6,10 +6,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::cni::{HeadroomExpect, HeadroomStory};
 use super::event::FencePart;
 use super::parse;
+use super::sinks::SinkExpect;
 use crate::drain::outcome::Outcome;
 use crate::signal::Kind;
+use crate::sim::sinks::SinkName;
 
 /// Expectations; what is absent has the default that its comment names.
 #[derive(Clone, Debug, Default, PartialEq, serde::Deserialize)]
@@ -67,12 +70,16 @@ pub struct Expect {
     /// notice that is answered by a fence.
     #[serde(deserialize_with = "parse::some_seconds")]
     pub fenced_within: Option<Duration>,
+    /// The headroom of pod addresses over the whole world. Default: not judged.
+    pub headroom: HeadroomStory,
     /// Added to what is expected of times, for runs in real time on a machine that has other things to do. Not for files.
     #[serde(skip)]
     pub patience: Duration,
     /// Notices that the agents counted together, by kind. Default: 1 spot interruption if there is a notice, one
     /// rebalance recommendation for each that is issued, one scheduled event for each id; others are not judged.
     pub notices: Option<BTreeMap<Kind, u32>>,
+    /// What must have arrived at the sinks, by name. Default: that what arrives is well-formed.
+    pub sinks: BTreeMap<SinkName, SinkExpect>,
 }
 
 impl Expect {
@@ -85,6 +92,7 @@ impl Expect {
             cordoned: self.cordoned,
             restored: self.restored,
             pending: self.pending.clone().or_else(|| (self.restored == Some(true)).then(Vec::new)),
+            headroom: None,
         }
     }
 }
@@ -106,6 +114,8 @@ pub struct NodeExpect {
     pub restored: Option<bool>,
     /// What the agent says to be coming.
     pub pending: Option<Vec<Kind>>,
+    /// The headroom of pod addresses.
+    pub headroom: Option<Box<HeadroomExpect>>,
 }
 
 /// Two times since the start of the world, both included.

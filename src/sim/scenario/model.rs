@@ -163,12 +163,40 @@ pub struct PodGroup {
     /// When the pods appear on the node; 0 = before anything else happens.
     #[serde(default, deserialize_with = "parse::seconds")]
     pub arrives: Duration,
+    /// The pods come one after another, so many seconds apart; absent = all at once.
+    #[serde(default, deserialize_with = "parse::some_seconds")]
+    pub every: Option<Duration>,
+    /// With `every`: how many come together.
+    #[serde(default = "defaults::count")]
+    pub at_once: u32,
+    /// Seconds from a pod's arrival to its deletion by its controller; absent = it stays.
+    #[serde(default, deserialize_with = "parse::some_seconds")]
+    pub lives: Option<Duration>,
+    /// The pods are on the host's network and take no address.
+    #[serde(default)]
+    pub host_network: bool,
 }
 
 impl PodGroup {
     /// The pods' names.
     pub fn pod_names(&self) -> impl Iterator<Item = String> + '_ {
-        (0..self.count).map(|index| format!("{}-{index}", self.name))
+        (0..self.count).map(|index| self.pod_name(index))
+    }
+
+    /// The pods' numbers with the times at which they appear.
+    pub fn arrivals(&self) -> impl Iterator<Item = (Duration, u32)> + '_ {
+        let batch = |index: u32| index / self.at_once.max(1);
+        (0..self.count).map(move |index| (self.arrives + self.every.unwrap_or_default() * batch(index), index))
+    }
+
+    /// Some of the pods are not there when the world begins.
+    pub fn comes_later(&self) -> bool {
+        self.every.is_some() || !self.arrives.is_zero()
+    }
+
+    /// The name of one of the pods.
+    pub fn pod_name(&self, index: u32) -> String {
+        format!("{}-{index}", self.name)
     }
 
     /// Whether a drain has to end these pods.

@@ -3,6 +3,7 @@
 //! Every refusal names file, line, what is wrong and what would be valid: a misspelt key that is silently ignored would
 //! make a scenario prove something else than it says.
 
+mod cni;
 mod events;
 mod values;
 
@@ -14,6 +15,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use toml::Spanned;
 
+pub(super) use self::cni::{RawCniEvent, RawSpan, RawSubnet, version};
 pub(super) use self::events::{
     RawActorEvent, RawApiEvent, RawBudget, RawBudgetChange, RawEvent, RawImdsEvent, RawInstanceEvent,
 };
@@ -21,8 +23,8 @@ pub(super) use self::values::{
     effect, node_marks, on_blocked_eviction, response, seconds, shutdown_grace_by_priority, some_seconds,
 };
 use super::{
-    ActorDoes, ActorEvent, AgentSpec, Budget, Event, EventBecomes, Expect, NodeSpec, Notice, Phase, PodGroup, Scenario,
-    ScenarioError, ScheduledChange, What,
+    ActorDoes, ActorEvent, AgentSpec, Budget, CniSpec, Event, EventBecomes, Expect, HeadroomStory, NodeExpect,
+    NodeSpec, Notice, Phase, PodGroup, Scenario, ScenarioError, ScheduledChange, Sinks, What,
 };
 
 /// Most pods in one scenario. A node has 110 by default and rarely more than 250.
@@ -55,6 +57,9 @@ struct Document {
     notice: Option<Notice>,
     #[serde(default)]
     node: NodeSpec,
+    cni: Option<Spanned<CniSpec>>,
+    #[serde(default)]
+    sinks: Sinks,
     #[serde(default)]
     agent: AgentSpec,
     #[serde(default)]
@@ -86,6 +91,8 @@ pub(super) fn scenario(file: &str, text: &str) -> Result<Scenario, ScenarioError
         virtual_only: document.virtual_only,
         notice: document.notice,
         node: document.node,
+        cni: document.cni.map(Spanned::into_inner),
+        sinks: document.sinks,
         agent: document.agent,
         pods: document.pods.into_iter().map(Spanned::into_inner).collect(),
         budgets: document.budgets.into_iter().map(Spanned::into_inner).collect(),
@@ -98,6 +105,9 @@ type Refusal = (Range<usize>, String);
 
 impl Document {
     fn check(&self) -> Result<(), Refusal> {
+        if let Some(cni) = &self.cni {
+            cni.get_ref().check().map_err(|message| (cni.span(), message))?;
+        }
         self.check_pods()?;
         self.check_budgets()?;
         let mut scheduled = BTreeSet::new();
@@ -134,7 +144,13 @@ impl Document {
             if pod.priority.is_some() && pod.priority_class.is_some() {
                 return Err((span, "`priority` comes with a class of its own; drop it or `priority_class`".into()));
             }
-            if !pod.arrives.is_zero() && pod.phase != Phase::Running {
+            if pod.at_once == 0 || (pod.at_once > 1 && pod.every.is_none()) {
+                return Err((
+                    span,
+                    "`at_once` says how many pods come together `every` so many seconds, at least 1".into(),
+                ));
+            }
+            if pod.comes_later() && pod.phase != Phase::Running {
                 return Err((span, "a pod that arrives later arrives running; drop `phase` or `arrives`".into()));
             }
         }
@@ -166,6 +182,11 @@ impl Document {
                 let names: Vec<&str> = self.budgets.iter().map(|budget| budget.get_ref().name.as_str()).collect();
                 known("budget", &change.name, &names)
             }
+            What::Cni(event) => self.the_cni()?.check_event(event),
+            What::Look(NodeExpect { headroom: Some(headroom), .. }) => {
+                self.the_cni()?;
+                headroom.check()
+            }
             What::Actor(ActorEvent {
                 does: ActorDoes::Evict { pods, .. } | ActorDoes::Delete { pods, .. }, ..
             }) => pods.iter().try_for_each(|group| known("pod group", group, &self.group_names())),
@@ -173,11 +194,23 @@ impl Document {
         }
     }
 
+    fn the_cni(&self) -> Result<&CniSpec, String> {
+        let cni = self.cni.as_ref().map(Spanned::get_ref);
+        cni.ok_or_else(|| "the node has no VPC CNI; add a table `[cni]`, which may be empty".to_owned())
+    }
+
     fn check_expect(&self, expect: &Expect) -> Result<(), String> {
+        if expect.headroom != HeadroomStory::default() {
+            self.the_cni()?;
+            expect.headroom.check()?;
+        }
         for reason in expect.events.keys() {
             known("Event reason", reason, &EVENT_REASONS)?;
         }
         let groups = expect.min_granted.keys().chain(expect.told.keys()).chain(&expect.untouched);
+        if let Some(sink) = expect.sinks.keys().find(|sink| !self.sinks.contains_key(sink)) {
+            return Err(format!("there is no sink {0:?}; add [sinks.{0}]", sink.as_str()).replace('"', "`"));
+        }
         groups.into_iter().try_for_each(|group| known("pod group", group, &self.group_names()))
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{ActorDoes, AgentSpec, Scenario, StopsAfter, What};
+use super::{ActorDoes, AgentSpec, CniEvent, Scenario, StopsAfter, What};
 
 impl Scenario {
     /// The scenario with everything after the notice taking `factor` of its time: lead, graces, stops, faults, arrivals,
@@ -21,10 +21,15 @@ impl Scenario {
             notice.back_after = notice.back_after.map(span);
         }
         self.lasts = self.lasts.map(moment);
+        for sink in self.sinks.values_mut() {
+            sink.lasts = sink.lasts.map(moment);
+        }
         self.agent.scale(span);
         for group in &mut self.pods {
             group.grace = up(group.grace, factor);
             group.arrives = moment(group.arrives);
+            group.every = group.every.map(span);
+            group.lives = group.lives.map(span);
             if let StopsAfter::Time(time) = &mut group.stops_after {
                 *time = span(*time);
             }
@@ -80,7 +85,8 @@ impl What {
             }
             Self::Raw(raw) => raw.lasts = raw.lasts.map(span),
             Self::Instance(instance) => instance.back_after = instance.back_after.map(span),
-            Self::Budget(_) | Self::Lifecycle(_) | Self::Look(_) => {}
+            Self::Cni(CniEvent::Fault { lasts, .. }) => *lasts = span(*lasts),
+            Self::Cni(_) | Self::Budget(_) | Self::Lifecycle(_) | Self::Look(_) => {}
         }
     }
 }

@@ -56,6 +56,20 @@ pub(super) fn act(world: &mut World, event: &ActorEvent) {
     }
 }
 
+/// Pods are deleted by their controller, with their own grace.
+pub(super) fn leave(world: &mut World, pods: Vec<String>) {
+    let by = Act {
+        client: world.backend.client.clone(),
+        node: world.node.clone(),
+        namespace: world.namespace.clone(),
+        actor: Actor::World,
+        notes: world.notes.clone(),
+    };
+    for pod in pods {
+        world.tasks.spawn(by.clone().delete(pod, None));
+    }
+}
+
 #[derive(Clone)]
 struct Act {
     client: kube::Client,

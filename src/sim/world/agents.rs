@@ -11,10 +11,12 @@ use super::{Addresses, Options, WorldError};
 use crate::admin::{self, Handles};
 use crate::agent::Agent;
 use crate::clock::{Clock, Now};
-use crate::config::Config;
+use crate::cni::model::Headroom;
+use crate::config::{CniConfig, Config};
 use crate::interruption::record::Status;
 use crate::k8s::client;
 use crate::metrics::Metrics;
+use crate::notify::settings::NotifyConfig;
 use crate::sim::objects::NodeSpec;
 use crate::sim::scenario::{AgentDoes, AgentSpec, Scenario};
 
@@ -22,6 +24,7 @@ use crate::sim::scenario::{AgentDoes, AgentSpec, Scenario};
 pub(super) struct Life {
     pub(super) metrics: Arc<Metrics>,
     pub(super) status: watch::Receiver<Status>,
+    pub(super) headroom: watch::Receiver<Option<Arc<Headroom>>>,
     process: AbortHandle,
     stop: Option<oneshot::Sender<()>>,
 }
@@ -48,6 +51,7 @@ impl Agents {
         scenario: &Scenario,
         node: &str,
         at: Addresses,
+        cni: CniConfig,
         clock: Clock,
         admin: Option<std::net::TcpListener>,
         options: &Options,
@@ -55,7 +59,7 @@ impl Agents {
         let mut config = configured(&scenario.agent, Config::for_node(node));
         config.imds.endpoint = format!("http://{}", at.imds);
         config.boot_id = Some(NodeSpec::new(node).boot_id());
-        config.cni.enabled = false;
+        config.cni = cni;
         config.otlp.clone_from(&options.otlp);
         let clock = ahead(clock, scenario.node.clock_ahead);
         Self {
@@ -70,6 +74,11 @@ impl Agents {
             ended: true,
             died: None,
         }
+    }
+
+    /// Whom the agent tells, from its next process on.
+    pub(super) fn tells(&mut self, notify: NotifyConfig) {
+        self.config.notify = notify;
     }
 
     pub(super) fn config(&self) -> &Config {
@@ -95,12 +104,13 @@ impl Agents {
         let url = format!("http://{}", self.api).parse().map_err(|error| unusable(&error as &http::uri::InvalidUri))?;
         let client = client::from_config(kube::Config::new(url)).map_err(|error| unusable(&error))?;
         let agent = Agent::new(self.config.clone(), client, self.clock).map_err(|error| unusable(&error))?;
-        let (metrics, status) = (agent.metrics(), agent.status());
+        let (metrics, status, headroom) = (agent.metrics(), agent.status(), agent.headroom());
         let handles = Handles {
             metrics: metrics.clone(),
             readiness: agent.readiness(),
             status: status.clone(),
-            headroom: agent.headroom(),
+            headroom: headroom.clone(),
+            sinks: agent.sinks(),
             clock: self.clock,
             node_name: self.config.node_name.clone(),
             dry_run: self.config.dry_run,
@@ -109,7 +119,7 @@ impl Agents {
         let admin = admin.map_err(|error| unusable(&error))?;
         let (stop, stopped) = oneshot::channel();
         let process = self.tasks.spawn(process(agent, admin, handles, stopped));
-        self.lives.push(Life { metrics, status, process, stop: Some(stop) });
+        self.lives.push(Life { metrics, status, headroom, process, stop: Some(stop) });
         self.ended = false;
         Ok(())
     }
@@ -135,19 +145,37 @@ impl Agents {
         self.lives.last().map(|life| life.status.borrow().clone())
     }
 
+    /// What the last process says of the pods' addresses.
+    pub(super) fn headroom(&self) -> Option<Arc<Headroom>> {
+        self.lives.last()?.headroom.borrow().clone()
+    }
+
     /// Waits until the running process has something new to tell, or ends.
     pub(super) async fn changed(&mut self) {
         let Some(life) = self.lives.last_mut() else { return std::future::pending().await };
         let changed = async {
-            if life.status.changed().await.is_err() {
+            tokio::select! {
+                Ok(()) = life.status.changed() => {}
+                // Where there is no VPC CNI, each reading says so again.
+                Ok(()) = headroom_again(&mut life.headroom) => {}
                 // The process is gone; its end arrives by the other branch, once.
-                std::future::pending::<()>().await;
+                else => std::future::pending::<()>().await,
             }
         };
         tokio::select! {
             () = changed => {}
             Some(ended) = self.tasks.join_next() => self.died = unexpected(ended, self.ended).or(self.died.take()),
             else => std::future::pending().await,
+        }
+    }
+}
+
+/// Waits until there is a headroom that was not there before.
+async fn headroom_again(headroom: &mut watch::Receiver<Option<Arc<Headroom>>>) -> Result<(), watch::error::RecvError> {
+    loop {
+        headroom.changed().await?;
+        if headroom.borrow_and_update().is_some() {
+            return Ok(());
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Makes the scenario happen: each thing at its time, until the node is dark or there is nothing left to see.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -9,7 +10,7 @@ use serde_json::json;
 use tokio::time::{Instant, sleep_until};
 
 use super::observer::Observer;
-use super::{Countdown, Run, World, actor, announce, faults, look, reboot, setup};
+use super::{Countdown, Run, World, actor, announce, cni, faults, look, reboot, setup};
 use crate::clock::Now;
 use crate::sim::scenario::{AgentDoes, AgentEvent, BudgetChange, Event, Limit, Notice, ScheduledChange, What};
 use crate::sim::timeline::{Actor, TimelineEntry};
@@ -33,7 +34,10 @@ const AGENT_STARTS: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 enum Step {
     Notice(Notice),
-    Arrival(usize),
+    /// Some pods of the group at this place appear.
+    Arrival(usize, Vec<u32>),
+    /// Pods of the group at this place are deleted by their controller.
+    Departure(Vec<String>),
     Event(Box<Event>),
     /// A fault is over; only for the timeline.
     Over(Actor),
@@ -129,8 +133,20 @@ fn agenda(world: &World, run: &Run) -> Agenda {
     for event in &world.scenario.events {
         agenda.add(start + event.at, Step::Event(Box::new(event.clone())));
     }
-    for (index, group) in world.scenario.pods.iter().enumerate().filter(|(_, group)| !group.arrives.is_zero()) {
-        agenda.add(start + group.arrives, Step::Arrival(index));
+    for (place, group) in world.scenario.pods.iter().enumerate() {
+        let mut batches: BTreeMap<Duration, Vec<u32>> = BTreeMap::new();
+        for (at, index) in group.arrivals() {
+            batches.entry(at).or_default().push(index);
+        }
+        for (at, batch) in batches {
+            if let Some(lives) = group.lives {
+                let names = batch.iter().map(|index| group.pod_name(*index)).collect();
+                agenda.add(start + at + lives, Step::Departure(names));
+            }
+            if group.comes_later() {
+                agenda.add(start + at, Step::Arrival(place, batch));
+            }
+        }
     }
     if let Some(notice) = &world.scenario.notice {
         agenda.add(start + notice.at, Step::Notice(notice.clone()));
@@ -173,7 +189,8 @@ fn enact(world: &mut World, run: &mut Run, agenda: &mut Agenda, step: Step) {
     let now = world.clock.now();
     match step {
         Step::Notice(notice) => give_notice(world, run, agenda, &notice, now),
-        Step::Arrival(group) => arrive(world, group),
+        Step::Arrival(group, pods) => arrive(world, group, &pods),
+        Step::Departure(pods) => actor::leave(world, pods),
         Step::Event(event) => happen(world, run, agenda, now, &event),
         Step::Over(actor) => world.notes.add(actor, "is well again", None),
         Step::RawOver(path) => {
@@ -212,6 +229,7 @@ fn go_down(world: &mut World, run: &mut Run, agenda: &mut Agenda, now: Now, back
     } else {
         world.notes.add(Actor::World, "the power goes", None);
         world.imds.power_off();
+        world.cni.down(true);
         run.powered_off = Some(now);
     }
 }
@@ -252,16 +270,17 @@ fn schedule(world: &mut World, run: &mut Run, agenda: &mut Agenda, now: Now, cha
     }
 }
 
-fn arrive(world: &mut World, group: usize) {
+fn arrive(world: &mut World, group: usize, pods: &[u32]) {
     let Some(group) = world.scenario.pods.get(group).cloned() else { return };
-    for name in group.pod_names() {
-        world.notes.add(Actor::World, "a pod arrives", Some(name));
+    let names: Vec<String> = pods.iter().map(|index| group.pod_name(*index)).collect();
+    for name in &names {
+        world.notes.add(Actor::World, "a pod arrives", Some(name.clone()));
     }
     let (client, node, namespace) = (world.backend.client.clone(), world.node.clone(), world.namespace.clone());
     let (scenario, notes) = (world.scenario.clone(), world.notes.clone());
     world.tasks.spawn(async move {
         let setup = setup::Setup { client, node: &node, namespace: &namespace, scenario: &scenario };
-        if let Err(error) = setup.group(&group).await {
+        if let Err(error) = setup.some(&group, names).await {
             notes.add(Actor::World, format!("the pods cannot arrive: {error}"), None);
         }
     });
@@ -307,6 +326,7 @@ fn happen(world: &mut World, run: &mut Run, agenda: &mut Agenda, now: Now, event
             }
         }
         What::Instance(event) => go_down(world, run, agenda, now, event.back_after),
+        What::Cni(event) => cni::happen(world, event),
         What::Look(expected) => look::look(world, expected, now),
     }
 }

@@ -7,13 +7,13 @@ use kube::Api;
 use kube::api::ListParams;
 use tokio::time::Instant;
 
-use super::{Run, World, look};
+use super::{Run, World, look, sinks};
 use crate::drain::outcome::Outcome;
 use crate::signal::Kind;
 use crate::sim::gateway::log::LoggedRequest;
 use crate::sim::imds::ImdsRequest;
 use crate::sim::kubelet::PodFate;
-use crate::sim::report::{AgentFacts, CallFact, Facts, ImdsFact, LookFact, PodFact};
+use crate::sim::report::{AgentFacts, CallFact, CniFacts, Facts, ImdsFact, LookFact, PodFact};
 
 /// Everything that a verdict needs.
 pub(super) async fn collect(world: &World, run: &Run) -> Facts {
@@ -39,7 +39,22 @@ pub(super) async fn collect(world: &World, run: &Run) -> Facts {
         looks: looks.collect(),
         events: events(world).await,
         agent: agent_facts(world),
+        cni: cni_facts(world, run),
+        sinks: sinks::facts(world, run),
     }
+}
+
+fn cni_facts(world: &World, run: &Run) -> Option<CniFacts> {
+    let ipamd = world.cni.ipamd()?;
+    let end = run.powered_off.unwrap_or(world.clock.now());
+    let waited = world.kubelet.fates().into_iter().filter(|fate| fate.no_address.is_some());
+    Some(CniFacts {
+        said: world.headrooms.all().into_iter().map(|said| said.said).collect(),
+        requests: ipamd.requests().len(),
+        most_at_once: ipamd.most_in_flight(),
+        lasted: run.since_start(end),
+        waited: waited.map(|fate| fate.name).collect(),
+    })
 }
 
 fn pod_facts(world: &World, run: &Run, calls: &[LoggedRequest]) -> Vec<PodFact> {

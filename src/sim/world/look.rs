@@ -4,11 +4,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use kube::Api;
 
-use super::World;
 use super::marks::Marks;
+use super::{World, cni, headroom};
 use crate::clock::Now;
 use crate::signal::Kind;
-use crate::sim::report::NodeFacts;
+use crate::sim::report::{HeadroomFacts, NodeFacts};
 use crate::sim::scenario::NodeExpect;
 use crate::sim::seen::Node;
 
@@ -37,7 +37,12 @@ impl Looks {
 /// Reads the node as it is now, beside the world.
 pub(super) fn look(world: &mut World, expected: &NodeExpect, at: Now) {
     let (looks, expected, now) = (world.looks.clone(), expected.clone(), seen(world));
-    world.tasks.spawn(async move { looks.add(Look { at, expected, found: now.await }) });
+    let (said, truth) = (headroom::facts(world), expected.headroom.is_some().then(|| cni::truth(world)).flatten());
+    world.tasks.spawn(async move {
+        let truth = futures::future::OptionFuture::from(truth).await;
+        let headroom = said.map(|said| HeadroomFacts { truth, ..said });
+        looks.add(Look { at, expected, found: NodeFacts { headroom, ..now.await } });
+    });
 }
 
 /// What is on the node, and what the agent says now to be coming.

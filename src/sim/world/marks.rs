@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
+use super::cni;
 use crate::config::{MarkConfig, MarkStyle};
 use crate::interruption::fence::LOAD_BALANCER_LABEL;
 use crate::interruption::state::ANNOTATION;
@@ -25,12 +26,16 @@ pub(super) struct Marks {
 }
 
 impl Marks {
-    /// Everything that is on `node` now.
+    /// Everything that is on `node` now, but for the control plane's taint of a cordon, which follows from the cordon.
     pub(super) fn of(node: &Node) -> Self {
         let spec = node.spec.as_ref();
+        let mut taints = spec.and_then(|spec| spec.taints.clone());
+        if let Some(taints) = &mut taints {
+            taints.retain(|taint| !cni::is_cordon_taint(taint));
+        }
         Self {
             cordoned: spec.and_then(|spec| spec.unschedulable).unwrap_or(false),
-            taints: spec.and_then(|spec| spec.taints.clone()).unwrap_or_default(),
+            taints: taints.unwrap_or_default(),
             labels: node.metadata.labels.clone().unwrap_or_default(),
             annotations: node.metadata.annotations.clone().unwrap_or_default(),
         }
@@ -60,6 +65,7 @@ impl Marks {
             lost: self.lost(without),
             differs: self.differences(without),
             pending: Vec::new(),
+            headroom: None,
         }
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::{Run, World};
+use super::{Run, World, headroom};
 use crate::interruption::record::{Pending, Status};
 use crate::signal::Kind;
 use crate::sim::gateway::log::LoggedRequest;
@@ -37,7 +37,7 @@ impl Raw {
     fn rank(&self) -> u8 {
         match self.actor {
             Actor::World | Actor::Other(_) => 0,
-            Actor::Imds => 1,
+            Actor::Imds | Actor::Ipamd => 1,
             Actor::Agent if self.what.starts_with(KNOWS) || self.what.starts_with(TAKES_UP) => 2,
             Actor::Agent => 5,
             Actor::Api => 3,
@@ -201,6 +201,9 @@ impl Observer {
             let mut tell = |at: Instant, what: String| {
                 raw.push(Raw { at, actor: Actor::Kubelet, what, pod: Some(fate.name.clone()) });
             };
+            if let (Some(at), true) = (fate.no_address, before.is_none_or(|before| before.no_address.is_none())) {
+                tell(at.instant, "finds no address".into());
+            }
             if let (Some(at), true) = (fate.told_at, before.is_none_or(|before| before.told_at.is_none())) {
                 tell(at.instant, "sends SIGTERM".into());
             }
@@ -225,6 +228,7 @@ impl Observer {
     /// Notes what is new in the agent's state, at the time of the call.
     pub(super) fn agent(&mut self, world: &World) {
         let Some(status) = world.agents.status() else { return };
+        headroom::note(world);
         let tell = |what: String| world.notes.add(Actor::Agent, what, None);
         if std::mem::replace(&mut self.lives, world.agents.lives.len()) != self.lives {
             let before = std::mem::take(&mut self.status);

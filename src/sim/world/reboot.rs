@@ -15,18 +15,21 @@ use crate::sim::timeline::Actor;
 pub(super) fn down(world: &mut World, now: Now) {
     world.agents.end(AgentDoes::Crash);
     world.kubelet.power_off(now.instant);
+    world.cni.down(false);
 }
 
 /// The kernel boots; the kubelet registers the new boot id and starts the containers of the pods that are still bound to
 /// the node. The agent is a pod like others and comes a moment later.
 pub(super) fn up(world: &mut World) {
     world.boots += 1;
+    world.cni.up();
     let boot_id = NodeSpec { boot: world.boots, ..NodeSpec::new(&world.node) }.boot_id();
     world.agents.booted(boot_id.clone());
     let api: Api<Node> = Api::all(world.backend.client.clone());
     let kubelet =
         Kubelet::new(world.backend.client.clone(), world.node.as_str(), world.clock, world.kubelet_spec.clone())
             .after_reboot(world.kubelet.clone());
+    let kubelet = world.cni.ipamd().cloned().into_iter().fold(kubelet, Kubelet::on_network);
     let (node, notes) = (world.node.clone(), world.notes.clone());
     world.tasks.spawn(async move {
         let status = Patch::Merge(json!({"status": {"nodeInfo": {"bootID": boot_id}}}));

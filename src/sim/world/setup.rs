@@ -65,7 +65,7 @@ impl Setup<'_> {
             call("create a budget", budgets.create(&PostParams::default(), &object)).await?;
         }
         let groups = self.scenario.pods.iter();
-        for group in groups.filter(|group| group.phase == Phase::Running && group.arrives.is_zero()) {
+        for group in groups.filter(|group| group.phase == Phase::Running && !group.comes_later()) {
             self.group(group).await?;
         }
         self.until_ready(&budgets).await
@@ -83,6 +83,7 @@ impl Setup<'_> {
         spec.labels.clone_from(&wanted.labels);
         spec.taints = wanted.taints.iter().map(node_taint).collect();
         spec.unschedulable = wanted.cordoned;
+        spec.max_pods = self.scenario.cni.as_ref().map_or(spec.max_pods, |cni| cni.max_pods);
         let object = spec.build(now);
         let nodes: Api<Node> = Api::all(self.client.clone());
         call("create the node", seen::send(&self.client, Method::POST, "/api/v1/nodes", &object)).await?;
@@ -108,9 +109,14 @@ impl Setup<'_> {
     }
 
     /// Makes the pods of one group.
-    pub(super) async fn group(&self, group: &PodGroup) -> Result<(), WorldError> {
+    async fn group(&self, group: &PodGroup) -> Result<(), WorldError> {
+        self.some(group, group.pod_names().collect()).await
+    }
+
+    /// Makes some pods of one group.
+    pub(super) async fn some(&self, group: &PodGroup, names: Vec<String>) -> Result<(), WorldError> {
         let path = format!("/api/v1/namespaces/{}/pods", self.namespace);
-        let made = stream::iter(group.pod_names()).map(|name| {
+        let made = stream::iter(names).map(|name| {
             let (path, object) = (path.clone(), pod_object(self.namespace, self.node, group, &name));
             async move { call("create a pod", seen::send(&self.client, Method::POST, &path, &object)).await }
         });
@@ -142,7 +148,7 @@ impl Setup<'_> {
         let name = budget.metadata.name.as_deref().unwrap_or_default();
         let Some(wanted) = self.scenario.budgets.iter().find(|budget| budget.name == name) else { return true };
         let Some(status) = &budget.status else { return false };
-        let is_there = |group: &&PodGroup| group.phase == Phase::Running && group.arrives.is_zero();
+        let is_there = |group: &&PodGroup| group.phase == Phase::Running && !group.comes_later();
         let followed = |group: &&PodGroup| self.scenario.budgets.iter().filter(|any| any.selects(group)).count() == 1;
         let groups = self.scenario.pods.iter().filter(is_there);
         let pods: u32 = groups.filter(|group| wanted.selects(group)).filter(followed).map(|group| group.count).sum();
@@ -164,6 +170,7 @@ fn pod_object(namespace: &str, node: &str, group: &PodGroup, name: &str) -> k8s_
     spec.annotations.clone_from(&group.annotations);
     spec.priority_class = group.priority.map(priority_class).or_else(|| group.priority_class.clone());
     spec.priority = group.priority;
+    spec.host_network = group.host_network;
     spec.owner = match group.owner {
         Owner::ReplicaSet => objects::Owner::ReplicaSet,
         Owner::StatefulSet => objects::Owner::StatefulSet,

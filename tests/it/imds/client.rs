@@ -187,7 +187,7 @@ async fn what_is_less_urgent_than_the_spot_notice_is_waited_for_less(#[case] ite
     let world = World::new().await;
     let client = world.client();
     client.get(Item::SpotAction).await.unwrap();
-    for fault in [Fault::new(FaultKind::Silence).path(item.path()), put(FaultKind::Silence)] {
+    for fault in [Fault::new(FaultKind::Silence).path(&item.path()), put(FaultKind::Silence)] {
         world.sim.clear_faults();
         world.sim.forget_tokens();
         world.sim.fault(fault);

@@ -5,7 +5,9 @@ use rstest::rstest;
 
 use super::super::world::{World, lifecycle, notice, pod, recommendation, scheduled, secs, stops_after};
 use super::{blocked, config, world};
+use crate::cni::subnet::Refused;
 use crate::config::{Config, MarkConfig, MarkStyle, Response};
+use crate::interruption::Input;
 use crate::interruption::record::Record;
 use crate::k8s::node::NodeView;
 use crate::signal::{Action, Kind, Observation};
@@ -257,11 +259,11 @@ async fn after_a_reboot_marks_go_when_every_source_was_heard_and_not_before() {
     world.reboot();
     world.run_until(secs(700));
     for kind in [Kind::SpotInterruption, Kind::RebalanceRecommendation, Kind::AsgTermination] {
-        world.feed(crate::interruption::Input::Observed(Observation::of(kind, None)));
+        world.feed(Input::Observed(Observation::of(kind, None)));
     }
     world.run_until(secs(800));
     assert_eq!(world.node.taints, marked.taints);
-    world.feed(crate::interruption::Input::Observed(Observation::of(Kind::ScheduledEvent, None)));
+    world.feed(Input::Observed(Observation::of(Kind::ScheduledEvent, None)));
     world.run_until(secs(900));
     let after = NodeView { boot_id: before.boot_id.clone(), ..world.node.clone() };
     assert_eq!((after, world.published("Restored")), (before, 1));
@@ -422,4 +424,85 @@ proptest! {
         prop_assert_eq!(status.fenced, deadline.is_some());
         prop_assert_eq!(taints(&world.node).len(), 1);
     }
+}
+
+/// A world that drains on a recommendation, and a refusal by a subnet that lasts from 5 s to `until`.
+fn short_of_addresses(until: u64) -> World {
+    let config = Config { on_rebalance_recommendation: Response::Drain, ..config() };
+    let mut world = World::new(config);
+    world.add_pod(pod("web", 30), stops_after(2));
+    world.boot();
+    world.run_until(secs(5));
+    let refused = Refused { subnets: "subnet-1".into(), until: world.start.instant + secs(until) };
+    world.feed(Input::Addresses(Some(refused)));
+    world
+}
+
+#[tokio::test]
+async fn a_drain_that_can_wait_does_so_while_a_subnet_has_no_addresses() {
+    let mut world = short_of_addresses(600);
+    world.announce(Kind::RebalanceRecommendation, vec![recommendation(world.now, secs(0))]);
+    world.run_until(secs(599));
+    assert!(world.evictions().is_empty());
+    assert!(world.status().fenced, "the node is fenced all the same");
+    assert_eq!(world.status().postponed.unwrap().subnets, "subnet-1");
+    assert_eq!(world.count(|record| matches!(record, Record::DrainPostponed { .. })), 1);
+    assert_eq!(world.published("PodIPsLow"), 1);
+    world.run_until(secs(700));
+    assert_eq!((world.outcome("web"), world.status().postponed), ("graceful", None));
+    let note = world.events().iter().find(|event| event.reason == "DrainStarted").unwrap().note.clone();
+    assert_eq!(note, "1 pods to evict, 0 left alone; it waited 595 s for addresses");
+}
+
+#[tokio::test]
+async fn another_refusal_prolongs_the_wait_and_growth_ends_it() {
+    let mut world = short_of_addresses(600);
+    world.announce(Kind::RebalanceRecommendation, vec![recommendation(world.now, secs(0))]);
+    world.run_until(secs(300));
+    let until = world.start.instant + secs(900);
+    world.feed(Input::Addresses(Some(Refused { subnets: "subnet-1".into(), until })));
+    world.run_until(secs(800));
+    assert!(world.evictions().is_empty());
+    world.feed(Input::Addresses(None));
+    assert_eq!(world.evictions().len(), 1);
+    assert_eq!(world.count(|record| matches!(record, Record::DrainPostponed { .. })), 1, "told once");
+}
+
+#[tokio::test]
+async fn nothing_with_a_deadline_waits_for_addresses() {
+    for hurried in 0..3 {
+        let mut world = short_of_addresses(3600);
+        world.announce(Kind::RebalanceRecommendation, vec![recommendation(world.now, secs(0))]);
+        world.run_until(secs(100));
+        assert!(world.evictions().is_empty());
+        match hurried {
+            0 => world.notify(Action::Terminate, secs(120)),
+            1 => {
+                let event = scheduled("instance-event-1", Action::Stop, world.now, secs(300));
+                world.announce(Kind::ScheduledEvent, vec![event]);
+            }
+            _ => world.announce(Kind::AsgTermination, vec![lifecycle("Terminated", Action::Terminate)]),
+        }
+        assert_eq!(world.evictions().iter().map(|(at, _)| *at).collect::<Vec<_>>(), [secs(100)], "{hurried}");
+        assert_eq!(world.status().postponed, None);
+        // And alone, from the start.
+        let mut world = short_of_addresses(3600);
+        world.notify(Action::Terminate, secs(120));
+        assert_eq!((world.evictions().len(), world.count(|r| matches!(r, Record::DrainPostponed { .. }))), (1, 0));
+    }
+}
+
+#[tokio::test]
+async fn a_drain_that_has_begun_is_not_held_up_by_a_refusal() {
+    let config = Config { on_rebalance_recommendation: Response::Drain, ..config() };
+    let mut world = World::new(config);
+    world.add_pod(pod("web", 30), stops_after(20));
+    world.boot();
+    world.announce(Kind::RebalanceRecommendation, vec![recommendation(world.now, secs(0))]);
+    let until = world.start.instant + secs(600);
+    world.feed(Input::Addresses(Some(Refused { subnets: String::new(), until })));
+    world.arrive(pod("late", 30), stops_after(2));
+    world.run_until(secs(60));
+    assert_eq!((world.outcome("web"), world.outcome("late")), ("graceful", "graceful"));
+    assert_eq!(world.count(|record| matches!(record, Record::DrainPostponed { .. })), 0);
 }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::values::{seconds, some_seconds};
 use crate::sim::scenario::{
-    ActorDoes, ActorEvent, AgentEvent, ApiEvent, ApiFault, Budget, BudgetChange, Event, FencePart, ImdsEvent,
+    ActorDoes, ActorEvent, AgentEvent, ApiEvent, ApiFault, Budget, BudgetChange, CniEvent, Event, FencePart, ImdsEvent,
     ImdsFault, InstanceEvent, KeyValue, Limit, NodeExpect, RawDocument, RebalanceEvent, ScheduledChange, Taint, What,
 };
 
@@ -69,12 +69,13 @@ pub(in crate::sim::scenario) struct RawEvent {
     lifecycle: Option<String>,
     raw: Option<RawDocument>,
     instance: Option<InstanceEvent>,
+    cni: Option<CniEvent>,
     look: Option<NodeExpect>,
 }
 
 /// The keys beside `at`, for people.
-const KINDS: &str = "`rebalance`, `scheduled`, `lifecycle`, `raw`, `instance`, `imds`, `api`, `agent`, `actor`, `budget` \
-                     and `look`";
+const KINDS: &str = "`rebalance`, `scheduled`, `lifecycle`, `raw`, `instance`, `imds`, `api`, `agent`, `actor`, `budget`, \
+                     `cni` and `look`";
 
 impl TryFrom<RawEvent> for Event {
     type Error = String;
@@ -91,6 +92,7 @@ impl TryFrom<RawEvent> for Event {
             raw.lifecycle.map(What::Lifecycle),
             raw.raw.map(What::Raw),
             raw.instance.map(What::Instance),
+            raw.cni.map(What::Cni),
             raw.look.map(What::Look),
         ];
         let mut given = all.into_iter().flatten();

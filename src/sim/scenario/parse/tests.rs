@@ -1,7 +1,8 @@
 use super::*;
 use crate::config::{MarkStyle, OnBlockedEviction, Response};
 use crate::signal::Kind;
-use crate::sim::scenario::{ApiEvent, ApiFault, KeyValue, Limit, StopsAfter, Window};
+use crate::sim::ipamd::{Api, Endpoint, Refusal, Version};
+use crate::sim::scenario::{ApiEvent, ApiFault, CniEvent, CniFault, KeyValue, Limit, Span, StopsAfter, Window};
 
 fn refusal(text: &str) -> String {
     Scenario::parse("try.toml", text).expect_err("must be refused").to_string()
@@ -201,6 +202,9 @@ fn the_page_for_people_names_every_key() {
         "",
         "[notice]\n",
         "[node]\n",
+        "[cni]\n",
+        "[cni.settings]\n",
+        "[[cni.subnets]]\nid = \"a\"\ncidr = \"10.8.1.0/24\"\n",
         "[agent]\n",
         "[[pods]]\n",
         "[[budgets]]\n",
@@ -215,12 +219,17 @@ fn the_page_for_people_names_every_key() {
         "[[events]]\nraw.",
         "[[events]]\ninstance.",
         "[[events]]\nlook.",
+        "[[events]]\ncni.",
+        "[[events]]\nlook.headroom.",
         "[[events]]\nrebalance.",
         "[[events]]\nscheduled.",
         "[[events]]\nraw.",
         "[[events]]\ninstance.",
         "[[events]]\nlook.",
         "[expect]\n",
+        "[sinks.slack]\n",
+        "[sinks.slack]\n[expect.sinks.slack]\n",
+        "[expect.headroom]\n",
     ];
     for table in tables {
         let keys = valid_keys(&format!("{table}nonsense = 1\n"));
@@ -268,4 +277,94 @@ fn announced_times_and_the_settings_that_go_with_them_keep_their_proportions() {
     let What::Scheduled(change) = &half.events[0].what else { panic!("{:?}", half.events[0]) };
     assert_eq!(change.not_before_in, Some(seconds(15)));
     assert_eq!(half.expect.told["a"], Window { from: seconds(5), to: seconds(10) });
+}
+
+#[test]
+fn the_cni_and_what_happens_to_it_keep_every_word() {
+    let text = r#"
+title = "t"
+[cni]
+version = "1.19.6"
+cards = 2
+settings = { WARM_IP_TARGET = 3, ENABLE_IPv6 = true, IP_COOLDOWN_PERIOD = 10 }
+subnets = [{ id = "a", cidr = "10.8.1.0/24" }, { id = "b", cidr = "10.9.0.0/16" }]
+pod_subnet = "b"
+[[pods]]
+name = "web"
+count = 5
+arrives = 10
+every = 20
+at_once = 2
+lives = 30
+host_network = true
+[[events]]
+at = 1
+cni = { does = "fragment", subnet = "b", blocks = 2 }
+[[events]]
+at = 2
+cni = { does = "refuse", call = "CreateNetworkInterface", code = "RequestLimitExceeded" }
+[[events]]
+at = 3
+cni = { does = "hangs", endpoint = "metrics", for = 9 }
+[[events]]
+at = 4
+look = { headroom = { now = 3, reachable = [4, 9], binding = "subnet" } }
+[expect]
+headroom = { states = ["ok", "stalled"], waited = 0 }
+"#;
+    let scenario = Scenario::parse("t.toml", text).unwrap();
+    let cni = scenario.cni.unwrap();
+    assert_eq!((cni.version, cni.cards, cni.max_pods), (Version(1, 19, 6), 2, 29));
+    let settings = cni.settings.settings();
+    assert_eq!((settings.warm_ip_target, settings.ipv6, settings.cooldown), (3, true, Duration::from_secs(10)));
+    let variables = cni.settings.variables();
+    assert!(variables.contains(&("ENABLE_IPv6", "true".into())) && variables.contains(&("WARM_IP_TARGET", "3".into())));
+    assert!(!variables.iter().any(|(name, _)| *name == "MINIMUM_IP_TARGET"), "as in the manifest: {variables:?}");
+    assert_eq!((cni.subnets[1].len, cni.pod_subnet.as_deref()), (16, Some("b")));
+    let arrivals: Vec<_> = scenario.pods[0].arrivals().map(|(at, index)| (at.as_secs(), index)).collect();
+    assert_eq!(arrivals, [(10, 0), (10, 1), (30, 2), (30, 3), (50, 4)]);
+    assert!(scenario.pods[0].host_network && scenario.pods[0].lives == Some(Duration::from_secs(30)));
+    let fragment = CniEvent::Fragment { subnet: Some("b".into()), blocks: 2 };
+    let refuse = CniEvent::Refuse(Api::Create, Refusal::RequestLimitExceeded);
+    let lasts = Duration::from_secs(9);
+    let hangs = CniEvent::Fault { fault: CniFault::Hangs, endpoint: Some(Endpoint::Metrics), lasts };
+    for (event, expected) in scenario.events.iter().zip([fragment, refuse, hangs]) {
+        assert_eq!(event.what, What::Cni(expected));
+    }
+    let What::Look(NodeExpect { headroom: Some(headroom), .. }) = &scenario.events[3].what else { panic!("no look") };
+    assert_eq!((headroom.now, headroom.reachable), (Some(Span { from: 3, to: 3 }), Some(Span { from: 4, to: 9 })));
+    assert_eq!(scenario.expect.headroom.states.unwrap(), ["ok", "stalled"]);
+}
+
+#[test]
+fn what_is_said_of_the_cni_is_refused_by_line_if_it_cannot_be() {
+    let table = |text: &str| refusal(&format!("title = \"t\"\n[cni]\n{text}\n"));
+    for (text, named) in [
+        ("version = \"latest\"", "not a release"),
+        ("max_pods = 0", "1 to 500"),
+        ("enis = 16", "1 to 15"),
+        ("subnets = []", "the primary interface needs one"),
+        ("subnets = [{ id = \"a\", cidr = \"10.8.1.0\" }]", "no IPv4 subnet"),
+        ("pod_subnet = \"subnet-x\"", "no subnet is called"),
+        ("settings = { WARM_TARGET = 3 }", "WARM_ENI_TARGET"),
+        ("[[pods]]\nname = \"a\"\nat_once = 2", "`every`"),
+        ("[[events]]\nat = 1\ncni = { does = \"kill\", free = 1 }", "`kill` and `trunk` need nothing"),
+        ("[[events]]\nat = 1\ncni = { does = \"hangs\" }", "need `for`"),
+        ("[[events]]\nat = 1\ncni = { does = \"fill\", free = 1, subnet = \"x\" }", "no subnet is called"),
+        ("[[events]]\nat = 1\ncni = { does = \"allow\", call = \"Run\" }", "AssignPrivateIpAddresses"),
+        ("[[events]]\nat = 1\nlook = { headroom = { state = \"fine\" } }", "no growth state"),
+        ("[[events]]\nat = 1\nlook = { headroom = { now = [2, 1] } }", "is empty"),
+        ("[expect.headroom]\nbindings = [\"pods\"]", "no limit is called"),
+        ("[expect.headroom]\nsources = [\"rumour\"]", "no source is called"),
+    ] {
+        let message = table(text);
+        assert!(message.starts_with("try.toml:") && message.contains(named), "{text}: {message}");
+    }
+    for text in [
+        "[[events]]\nat = 1\ncni = { does = \"kill\" }",
+        "[[events]]\nat = 1\nlook = { headroom = { now = 1 } }",
+        "[expect.headroom]\nwaited = 0",
+    ] {
+        assert!(refusal(&format!("title = \"t\"\n{text}\n")).contains("add a table `[cni]`"), "{text}");
+    }
 }
