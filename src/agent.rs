@@ -153,6 +153,11 @@ impl Agent {
         Some(Traces::new(exporter, config.resource.clone(), self.identity.subscribe()))
     }
 
+    /// The account of the present interruption, or the last one, as it grows between two milestones.
+    pub fn account(&self) -> watch::Receiver<Option<Arc<Account>>> {
+        self.account.subscribe()
+    }
+
     /// Runs until `shutdown` resolves. The node's state is left as it is; it is recorded on the node.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let mut shutdown = pin!(shutdown);

@@ -49,6 +49,7 @@ use super::report::Report;
 use super::scenario::Scenario;
 use super::timeline::TimelineEntry;
 use crate::clock::{Clock, Now};
+use crate::interruption::account::Account;
 use agents::Agents;
 use announce::Maintenance;
 use cni::Cni;
@@ -276,6 +277,11 @@ impl World {
     /// Everything that the agent asked the API server so far.
     pub fn requests(&self) -> Vec<LoggedRequest> {
         self.gateway.requests()
+    }
+
+    /// What the last process of the agent writes of the interruption, or of the last one.
+    pub fn account(&self) -> Option<Arc<Account>> {
+        self.agents.account()
     }
 
     /// Plays the scenario from its beginning to its end. Afterwards the API server still answers; the instance is as dead

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use source::{Mention, mentions, test_modules};
 
 /// The modules that decide: functions of (state, input, time). `signal` declares what they decide about.
-const PURE: [&str; 25] = [
+const PURE: [&str; 26] = [
     "interruption",
     "drain",
     "signal",
@@ -31,6 +31,7 @@ const PURE: [&str; 25] = [
     "cni::subnet",
     "cni::taint",
     "cni::warm",
+    "trace::spans",
     "report::find",
     "report::svg",
     "report::table",
@@ -45,7 +46,8 @@ const PURE_MAY_USE: [&str; 6] =
     ["crate::clock::Now", "crate::config", "crate::drain", "crate::interruption", "crate::k8s::node", "crate::signal"];
 
 /// Crates that pure modules may use. Everything else reaches a socket, a task or the outside in some way.
-const PURE_CRATES: [&str; 9] = ["alloc", "backon", "core", "jiff", "ring", "serde", "serde_json", "std", "thiserror"];
+const PURE_CRATES: [&str; 10] =
+    ["alloc", "backon", "core", "jiff", "opentelemetry_proto", "ring", "serde", "serde_json", "std", "thiserror"];
 
 /// Parts of the standard library that are not plain computation.
 const IMPURE_STD: [&str; 9] = [

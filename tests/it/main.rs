@@ -25,6 +25,8 @@ mod monitoring;
 #[cfg(test)]
 mod peers;
 #[cfg(test)]
+mod report;
+#[cfg(test)]
 mod scenarios;
 #[cfg(test)]
 mod stop_parity;
