@@ -9,7 +9,7 @@ const HEAD: [&str; 8] = ["asked", "told", "gone", "wanted", "granted", "blocked"
 /// The pod comes last, for its name has no width.
 const WIDTHS: [usize; 7] = [8, 8, 8, 8, 8, 8, 10];
 
-pub(super) fn table(account: &Account) -> String {
+pub(crate) fn table(account: &Account) -> String {
     let mut lines = vec![
         format!("Interruption of {}, trace {}", plain(&account.node), plain(&account.trace_id)),
         format!("Seconds count from {}, when it was first seen.", whole(account.started)),
