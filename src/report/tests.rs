@@ -49,7 +49,7 @@ fn well_formed(text: &str) -> Result<(), String> {
         }
         let (inner, empty) = tag.strip_suffix('/').map_or((tag, false), |inner| (inner, true));
         let quotes: Vec<&str> = inner.split('"').collect();
-        if quotes.len() % 2 == 0 || quotes.iter().skip(1).step_by(2).any(|value| value.contains('<')) {
+        if quotes.len().is_multiple_of(2) || quotes.iter().skip(1).step_by(2).any(|value| value.contains('<')) {
             return Err(format!("<{tag}> has an attribute that does not end"));
         }
         for value in quotes.iter().skip(1).step_by(2) {
@@ -224,7 +224,9 @@ fn paths(value: &serde_json::Value, path: &str, found: &mut std::collections::BT
         }),
         serde_json::Value::Array(values) => {
             found.insert(format!("{path}[]"));
-            values.iter().for_each(|value| paths(value, &format!("{path}[]"), found));
+            for value in values {
+                paths(value, &format!("{path}[]"), found);
+            }
         }
         _ => _ = found.insert(path.to_owned()),
     }

@@ -107,6 +107,8 @@ async fn at(moment: Option<Instant>) {
 
 #[cfg(test)]
 mod tests {
+    use tokio::task::JoinSet;
+
     use super::*;
     use crate::trace::spans::tests::account;
 
@@ -116,6 +118,7 @@ mod tests {
         heard: broadcast::Receiver<News>,
         closing: watch::Sender<bool>,
         start: Instant,
+        _tasks: JoinSet<()>,
     }
 
     impl Stand {
@@ -124,8 +127,9 @@ mod tests {
             let (news, account, closing) =
                 (broadcast::Sender::new(16), watch::Sender::new(None), watch::Sender::new(false));
             let (out, heard) = broadcast::channel(64);
-            tokio::spawn(relay(news.subscribe(), account.subscribe(), out, clock, closing.subscribe()));
-            Self { news, account, heard, closing, start: Instant::now() }
+            let mut tasks = JoinSet::new();
+            tasks.spawn(relay(news.subscribe(), account.subscribe(), out, clock, closing.subscribe()));
+            Self { news, account, heard, closing, start: Instant::now(), _tasks: tasks }
         }
 
         fn happens(&self, milestone: Option<Milestone>) {

@@ -93,6 +93,7 @@ fn shown_in(readme: &str) -> (usize, usize) {
 }
 
 #[tokio::test(start_paused = true)]
+#[allow(clippy::disallowed_methods, reason = "a test's own switch")]
 async fn the_readme_shows_what_comes_out() {
     let account = account().await;
     let (table, picture) = (rendered(&account, Format::Table), rendered(&account, Format::Svg));
