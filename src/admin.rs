@@ -16,7 +16,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE,
+    X_CONTENT_TYPE_OPTIONS,
+};
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -30,8 +33,10 @@ use tokio::time::{sleep, timeout};
 
 use crate::clock::Clock;
 use crate::cni::model::Headroom;
+use crate::gzip::gzip;
 use crate::interruption::record::Status;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, negotiate};
+use crate::notify::SinkStatus;
 use readiness::Readiness;
 
 /// Connections served at once; later ones wait in the kernel's queue. Probes and two scrapers need three.
@@ -75,6 +80,8 @@ pub struct Handles {
     pub status: watch::Receiver<Status>,
     /// For `/`, too.
     pub headroom: watch::Receiver<Option<Arc<Headroom>>>,
+    /// For `/`, too.
+    pub sinks: watch::Receiver<Vec<SinkStatus>>,
     /// For "in 1 min 12 s".
     pub clock: Clock,
     /// Name of the own Node.
@@ -153,10 +160,18 @@ fn respond(request: &Request<Incoming>, handles: &Handles) -> Response<Full<Byte
 
 fn metrics(request: &Request<Incoming>, handles: &Handles) -> Response<Full<Bytes>> {
     // The header may be sent in several lines, which mean the same as one with commas.
-    let accept: Vec<_> = request.headers().get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
-    let accept = accept.join(",");
-    let (content_type, body) = handles.metrics.text(Some(&accept));
-    response(StatusCode::OK, content_type, body)
+    let header = |name| {
+        let values = request.headers().get_all(name).iter().filter_map(|value| value.to_str().ok());
+        values.collect::<Vec<_>>().join(",")
+    };
+    let (content_type, body) = handles.metrics.text(Some(&header(ACCEPT)));
+    let compressed = negotiate::gzip(&header(ACCEPT_ENCODING)).then(|| gzip(body.as_bytes()));
+    let encoded = compressed.is_some();
+    let mut response = response(StatusCode::OK, content_type, compressed.map_or_else(|| body.into(), Bytes::from));
+    if encoded {
+        response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    response
 }
 
 /// 200 or 503, and always one line for each condition.
@@ -172,19 +187,20 @@ fn page(handles: &Handles) -> Response<Full<Bytes>> {
         node_name: &handles.node_name,
         status: &status,
         headroom: headroom.as_deref(),
+        sinks: &handles.sinks.borrow(),
         report: handles.readiness.report(status.node_seen),
         dry_run: handles.dry_run,
         now: handles.clock.now(),
     });
-    response(StatusCode::OK, HTML, body)
+    response(StatusCode::OK, HTML, body.into())
 }
 
 fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
-    response(status, TEXT, body)
+    response(status, TEXT, body.into())
 }
 
-fn response(status: StatusCode, content_type: &'static str, body: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(body)));
+fn response(status: StatusCode, content_type: &'static str, body: Bytes) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body));
     *response.status_mut() = status;
     let headers: [(HeaderName, &'static str); 4] = [
         (CONTENT_TYPE, content_type),

@@ -40,8 +40,12 @@ use crate::metrics::otlp::OtlpMetrics;
 use crate::metrics::{Metrics, NodeInfo};
 use crate::monitor::ImdsMonitor;
 use crate::monitor::network::Round;
+use crate::notify;
+use crate::notify::SinkStatus;
+use crate::notify::place::Place;
 use crate::otlp::OtlpSignal;
 use crate::otlp::exporter::Exporter;
+use crate::otlp::pusher::Pusher;
 use crate::otlp::traces::Traces;
 use crate::signal::{Kind, Observation, SignalSource};
 use crate::trace;
@@ -67,6 +71,9 @@ pub struct Agent {
     identity: watch::Sender<NodeInfo>,
     /// None if no telemetry is pushed.
     otlp: Option<OtlpMetrics>,
+    /// What the own Node says of its place.
+    place: watch::Sender<Place>,
+    sinks: watch::Sender<Vec<SinkStatus>>,
 }
 
 /// Tells people what happens, until the agent stops.
@@ -102,6 +109,8 @@ impl Agent {
         }
         let (news, account) = (broadcast::Sender::new(NEWS_KEPT), watch::Sender::new(None));
         let identity = watch::Sender::new(NodeInfo { node: config.node_name.clone(), ..NodeInfo::default() });
+        let place = watch::Sender::new(Place { node: config.node_name.clone(), ..Place::default() });
+        let sinks = watch::Sender::new(notify::sinks(&config.notify));
         let config = Arc::new(config);
         Ok(Self {
             config,
@@ -117,6 +126,8 @@ impl Agent {
             account,
             identity,
             otlp,
+            place,
+            sinks,
         })
     }
 
@@ -156,6 +167,11 @@ impl Agent {
     /// The account of the present interruption, or the last one, as it grows between two milestones.
     pub fn account(&self) -> watch::Receiver<Option<Arc<Account>>> {
         self.account.subscribe()
+    }
+
+    /// Who outside of the cluster is told, and how that went last.
+    pub fn sinks(&self) -> watch::Receiver<Vec<SinkStatus>> {
+        self.sinks.subscribe()
     }
 
     /// Runs until `shutdown` resolves. The node's state is left as it is; it is recorded on the node.
@@ -222,6 +238,7 @@ impl Agent {
                     info.node_uid.clone_from(&node_uid);
                     news
                 });
+                self.place.send_if_modified(|place| place.learn(Place::of(node)));
             }
             let now = self.clock.now();
             let mut written = false;
@@ -247,12 +264,38 @@ impl Agent {
 
     /// Everybody who tells people. Each goes on until `closing` becomes true, and then finishes what it has to say.
     fn tellers(&self, closing: &watch::Sender<bool>) -> FuturesUnordered<Teller> {
-        let tellers: FuturesUnordered<Teller> = FuturesUnordered::new();
+        let mut tellers: FuturesUnordered<Teller> = FuturesUnordered::new();
         if let Some(traces) = self.traces() {
             let (news, account) = (self.news.subscribe(), self.account.subscribe());
             tellers.push(Box::pin(trace::teller::tell(traces, news, account, self.clock, closing.subscribe())));
         }
+        if let Some(pusher) = self.pusher() {
+            tellers.push(Box::pin(pusher.run(self.news(), self.status(), closing.subscribe())));
+        }
+        if self.config.dry_run {
+            // A rehearsal wakes nobody up.
+            return tellers;
+        }
+        let sources = notify::Sources {
+            status: self.status.subscribe(),
+            place: self.place.subscribe(),
+            identity: self.identity.subscribe(),
+            clock: self.clock,
+            metrics: self.metrics.notify.clone(),
+            sinks: self.sinks.clone(),
+        };
+        match notify::tellers(&self.config.notify, &self.config.egress, &sources, || self.news(), closing) {
+            Ok(all) => tellers.extend(all),
+            Err(error) => tracing::error!(%error, "nobody outside of the cluster can be told"),
+        }
         tellers
+    }
+
+    /// The way of metrics to a collector, if there is one.
+    fn pusher(&self) -> Option<Pusher> {
+        let (config, counts) = (self.config.otlp.as_ref()?, self.otlp.clone()?);
+        let exporter = Exporter::new(OtlpSignal::Metrics, config, &self.config.egress, counts, self.clock)?;
+        Some(Pusher::new(exporter, config, self.metrics.clone(), self.identity.subscribe(), self.clock))
     }
 
     /// Everything that the platform announces, from one worker that never asks two questions at once.

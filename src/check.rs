@@ -16,6 +16,7 @@ pub mod addresses;
 mod ask;
 pub mod cluster;
 pub mod metadata;
+pub mod notifications;
 pub mod report;
 
 use std::io::Write as _;
@@ -36,6 +37,7 @@ use crate::interruption::Input;
 use crate::k8s::client::{self, ClientError};
 use crate::k8s::node::NodeView;
 use crate::metrics::imds::ImdsMetrics;
+use crate::notify::trial;
 use access::{Needs, RIGHTS, Right};
 use ask::{Cluster, Instance};
 use cluster::Trouble;
@@ -59,13 +61,17 @@ pub struct CheckConfig {
     pub settings: Vec<Effective>,
     /// How the report is written.
     pub output: Format,
+    /// Sends a test message to every sink.
+    pub notify_test: bool,
 }
 
 /// Asks everything. Takes at most half a minute, whatever does not answer.
 pub async fn run(config: &CheckConfig) -> Report {
     let agent = &config.run.agent;
     let kube = client::build(agent.kubeconfig.as_deref()).await;
-    let mut report = examine(agent, kube, Clock::System).await;
+    let sinks = trial::look(&agent.notify, &agent.egress, &agent.node_name, Clock::System, config.notify_test);
+    let (mut report, sinks) = tokio::join!(examine(agent, kube, Clock::System), sinks);
+    report.findings.extend(notifications::findings(&sinks));
     report.settings.clone_from(&config.settings);
     report
 }

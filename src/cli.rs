@@ -21,6 +21,8 @@ pub const USAGE: u8 = 64;
 
 /// The flag that `check` has besides those of `run`.
 const OUTPUT: &str = "output";
+/// The other one.
+const NOTIFY_TEST: &str = "notify-test";
 
 const CHECK_EXIT_CODES: &str = "Exit codes: 0 if nothing that is needed is missing (there may be warnings), 1 if \
                                 something is, 64 if a setting is wrong.";
@@ -96,7 +98,8 @@ where
 fn check(matches: &ArgMatches, env: &Environment) -> Result<CheckConfig, CliError> {
     let flags = |flag: &str| given(matches, flag);
     let output = matches.get_one(OUTPUT).copied().unwrap_or(Format::Table);
-    Ok(CheckConfig { run: run_config(&flags, env)?, settings: effective(&flags, env), output })
+    let notify_test = matches.get_flag(NOTIFY_TEST);
+    Ok(CheckConfig { run: run_config(&flags, env)?, settings: effective(&flags, env), output, notify_test })
 }
 
 fn given(matches: &ArgMatches, flag: &str) -> Option<String> {
@@ -118,6 +121,12 @@ fn clap() -> Clap {
                 .value_parser(clap::value_parser!(Format))
                 .default_value("table")
                 .help("A table for people, or one JSON object for machines"),
+        )
+        .arg(
+            Arg::new(NOTIFY_TEST)
+                .long(NOTIFY_TEST)
+                .action(clap::ArgAction::SetTrue)
+                .help("Send a test message to Slack, Alertmanager and the webhook, as far as they are set"),
         );
     let simulate = simulate::Args::augment_args(Clap::new("simulate"))
         .about("Run the agent against a simulated node, cluster and metadata service");

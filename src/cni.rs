@@ -22,6 +22,7 @@ pub mod settings;
 // Pure: what follows from it.
 pub mod advice;
 pub mod alarm;
+pub mod cause;
 pub mod counters;
 pub mod departure;
 pub mod drift;

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::notify::settings::NotifyConfig;
 use crate::signal::Kind;
 
 /// What to do when an eviction is still refused at a pod's latest start.
@@ -171,6 +172,8 @@ pub struct Config {
     pub egress: EgressConfig,
     /// Pushing telemetry, if it is to be pushed.
     pub otlp: Option<otlp::OtlpConfig>,
+    /// Who outside of the cluster is told.
+    pub notify: NotifyConfig,
     /// Decide and report, change nothing.
     pub dry_run: bool,
     /// Identity of the kernel's boot, as the kubelet reports it in the Node's status; absent where the machine does not
@@ -230,6 +233,7 @@ impl Config {
             },
             egress: EgressConfig::default(),
             otlp: None,
+            notify: NotifyConfig::default(),
             dry_run: false,
             boot_id: None,
             booted_at: None,

@@ -5,7 +5,7 @@
 //!                        (pure decisions)  ▲             │
 //!                               │          └── own Node, own node's pods
 //!                               ▼
-//!                    metrics, log, Events, page
+//!                    metrics, log, Events, page, messages
 //! ```
 //!
 //! [`agent`] puts it together and is the file to read first. The modules below follow the flow.
@@ -39,6 +39,7 @@ pub mod egress;
 pub mod gzip;
 pub mod log;
 pub mod metrics;
+pub mod notify;
 pub mod otlp;
 pub mod trace;
 

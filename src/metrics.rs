@@ -16,6 +16,7 @@ pub mod identity;
 pub mod imds;
 pub mod interruption;
 pub mod negotiate;
+pub mod notify;
 pub mod occasional;
 pub mod otlp;
 pub mod process;
@@ -23,6 +24,7 @@ pub mod state;
 
 use std::sync::Arc;
 
+use prometheus_client::encoding::prometheus_protobuf::{self, prometheus_data_model};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
@@ -56,6 +58,8 @@ pub struct Metrics {
     pub api: ApiMetrics,
     /// Reading the VPC CNI.
     pub cni: cni::CniMetrics,
+    /// Messages to people outside of the cluster.
+    pub notify: notify::NotifyMetrics,
     interruption: InterruptionMetrics,
     drain: DrainMetrics,
     identity: Identity,
@@ -75,7 +79,8 @@ impl Metrics {
         let api = ApiMetrics::register(own);
         let cni = cni::CniMetrics::register(own);
         own.register_collector(Box::new(cni::HeadroomCollector::new(headroom)));
-        Self { registry, imds, api, cni, interruption, drain, identity }
+        let notify = notify::NotifyMetrics::register(own);
+        Self { registry, imds, api, cni, notify, interruption, drain, identity }
     }
 
     /// Registers the counters of what is pushed to a collector.
@@ -104,9 +109,22 @@ impl Metrics {
     /// The exposition in the format that an `Accept` header asks for: its content type and its body.
     pub fn text(&self, accept: Option<&str>) -> (&'static str, String) {
         let openmetrics = self.openmetrics();
-        match negotiate::format(accept) {
-            Format::OpenMetrics => (negotiate::OPENMETRICS, openmetrics),
-            Format::Classic => (negotiate::CLASSIC, classic::from_openmetrics(&openmetrics)),
+        let (format, content_type) = negotiate::format(accept);
+        match format {
+            Format::OpenMetrics => (content_type, openmetrics),
+            Format::Classic => (content_type, classic::from_openmetrics(&openmetrics)),
+        }
+    }
+
+    /// The same in structured form, named as the samples of the text.
+    pub fn families(&self) -> Vec<prometheus_data_model::MetricFamily> {
+        match prometheus_protobuf::encode(&self.registry) {
+            Ok(families) => families,
+            Err(error) => {
+                // As below: none of our encoders reports one.
+                tracing::error!(%error, "metrics could not be encoded");
+                Vec::new()
+            }
         }
     }
 
@@ -133,4 +151,4 @@ fn gauge(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

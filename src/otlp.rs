@@ -6,12 +6,16 @@
 //!  spans ─────► traces ──┘
 //! ```
 //!
-//! A collector that is down, slow or hostile costs a bounded piece of
+//! [`names`] and [`schedule`] decide and touch nothing; [`metrics`] turns the registry that `/metrics` shows into messages,
+//! so that there is one definition of each metric. A collector that is down, slow or hostile costs a bounded piece of
 //! memory and no time of anybody else: one request of a signal is under way at a time, what waits is a note that
 //! something is to be sent, or a queue that drops, and answers are read up to a limit.
 
 pub mod exporter;
 mod headers;
+pub mod metrics;
+pub mod names;
+pub mod pusher;
 pub mod resource;
 pub mod schedule;
 pub mod traces;
@@ -80,3 +84,6 @@ async fn closed(closing: &mut watch::Receiver<bool>) {
     // Whoever could say so is gone, which is as good.
     _ = closing.wait_for(|closing| *closing).await;
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -19,8 +19,10 @@ use crate::admin::{self, AdminError, Handles};
 use crate::agent::Agent;
 use crate::clock::{self, Clock};
 use crate::config::Config;
+use crate::egress::{self, EgressError, PeerTls};
 use crate::http::BuildError;
 use crate::k8s::client::{self, ClientError};
+use crate::notify::settings::SettingError;
 
 /// How long the agent may take to stop. With the admin server's second it stays within the 5 s that are promised.
 const STOP_LIMIT: Duration = Duration::from_millis(3500);
@@ -37,6 +39,12 @@ pub enum RunError {
     /// There is no way to IMDS.
     #[error(transparent)]
     Http(#[from] BuildError),
+    /// A notification's address or template is wrong.
+    #[error(transparent)]
+    Notify(#[from] SettingError),
+    /// Notifications cannot be sent at all.
+    #[error(transparent)]
+    Egress(#[from] EgressError),
     /// The process cannot hear signals.
     #[error("signals cannot be handled: {0}")]
     Signals(#[source] io::Error),
@@ -52,6 +60,7 @@ pub enum RunError {
 pub async fn run(config: Config) -> Result<(), RunError> {
     let signals = stop_signals().map_err(RunError::Signals)?;
     let address = config.admin_address;
+    notifications(&config)?;
     let listener = admin::bind(address).await?;
     let kube = client::build(config.kubeconfig.as_deref()).await?;
     let (node_name, dry_run) = (config.node_name.clone(), config.dry_run);
@@ -67,6 +76,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         readiness: readiness.clone(),
         status: agent.status(),
         headroom: agent.headroom(),
+        sinks: agent.sinks(),
         clock,
         node_name,
         dry_run,
@@ -87,6 +97,17 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     // The probes are answered until the agent has stopped.
     let (result, ()) = tokio::join!(supervised, admin::serve(listener, handles, async { _ = admin_stops.await }));
     result
+}
+
+/// What can be known of notifications before there is one. What is only missing may come: the node comes first.
+fn notifications(config: &Config) -> Result<(), RunError> {
+    for missing in config.notify.inspect()? {
+        tracing::warn!(%missing, "nobody can be told this way for now");
+    }
+    if !config.notify.is_empty() {
+        egress::client(&config.egress, &PeerTls::default())?;
+    }
+    Ok(())
 }
 
 /// Each SIGTERM or SIGINT as one item.

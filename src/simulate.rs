@@ -182,5 +182,6 @@ fn options(args: &Args) -> Options {
         api_address: args.api_address.unwrap_or(any),
         admin_address: (args.serve && !args.without_agent).then(|| args.admin_address.unwrap_or(any)),
         with_agent: !args.without_agent,
+        ..Options::default()
     }
 }

@@ -221,6 +221,7 @@ fn node() -> NodeView {
         boot_id: Some("1c2d3e4f-8d4e-4b7a-9c1f-000000000000".into()),
         allocatable_pods: Some(110),
         branch_interfaces: None,
+        provider_id: None,
     }
 }
 

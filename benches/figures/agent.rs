@@ -19,6 +19,8 @@ pub(crate) struct Settings<'a> {
     pub(crate) node: &'a str,
     pub(crate) kubeconfig: &'a Path,
     pub(crate) imds: &'a str,
+    /// Introspection and metrics of ipamd.
+    pub(crate) ipamd: &'a [String; 2],
     /// Where its log goes.
     pub(crate) log: PathBuf,
 }
@@ -41,6 +43,8 @@ impl Agent {
             .env("NODE_NAME", settings.node)
             .env("KUBECONFIG", settings.kubeconfig)
             .env("AWS_EC2_METADATA_SERVICE_ENDPOINT", settings.imds)
+            .env("SPOTWARDEN_CNI_INTROSPECTION_ADDRESS", &settings.ipamd[0])
+            .env("SPOTWARDEN_CNI_METRICS_ADDRESS", &settings.ipamd[1])
             .env("SPOTWARDEN_ADMIN_ADDRESS", "127.0.0.1:0")
             .env("SPOTWARDEN_LOG_FORMAT", "json")
             .stdin(Stdio::null())

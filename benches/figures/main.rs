@@ -27,8 +27,11 @@ mod fence;
 mod idle;
 mod lab;
 mod machine;
+mod memory;
 mod mixed;
 mod outage;
+#[path = "../decisions/pool.rs"]
+mod pool;
 mod report;
 mod stand;
 
@@ -62,11 +65,12 @@ struct Figure {
 }
 
 /// In the order in which they are measured; the table keeps it.
-const FIGURES: [Figure; 8] = [
+const FIGURES: [Figure; 9] = [
     Figure { name: "fence", alone: true, measure: |lab| Box::pin(fence::measure(lab)) },
     Figure { name: "drain-58", alone: true, measure: |lab| Box::pin(drain::measure(lab, &drain::HALF)) },
     Figure { name: "drain-110", alone: true, measure: |lab| Box::pin(drain::measure(lab, &drain::FULL)) },
     Figure { name: "size", alone: true, measure: |lab| Box::pin(async { machine::size(&lab.binary) }) },
+    Figure { name: "memory", alone: true, measure: |_| Box::pin(async { memory::measure() }) },
     Figure { name: "decisions", alone: true, measure: |lab| Box::pin(decisions::measure(lab)) },
     Figure { name: "idle", alone: false, measure: |lab| Box::pin(idle::measure(lab)) },
     Figure { name: "mixed", alone: false, measure: |lab| Box::pin(mixed::measure(lab)) },

@@ -77,12 +77,14 @@ How: each agent is a process with the rights of [manifests/base](../manifests/ba
 pod. Times run from the moment at which IMDS first tells the notice to the API server's own time stamps in its audit log:
 for the fence when it was acknowledged, for an eviction when it arrived. Calls are counted there too. Memory is `VmRSS`
 and `VmHWM` of `/proc/PID/status`, CPU the `schedstat` of all threads; MB are 10⁶ bytes. An agent that idles polls every
-signal, in the default intervals.
+signal, in the default intervals, and reads a simulated ipamd.
 
 Decisions are timed in a process of their own, built for the same target, with warm caches: for each input `handle`,
 `status` and `next_timeout`, as the agent calls them, the median of 41 passes. The interruption is that of a node with
 pods of 30 to 300 s of grace, critical and pinned ones, and eight behind a budget that never gives way; the platform is
-polled throughout. A world is the agent, the embedded API server, the kubelet and IMDS, in virtual time.
+polled throughout. What a reading of ipamd allocates is counted in this program, by its allocator. Forecasts are those of
+the agent's own model, reading a simulated ipamd every 21 s, from the fifteenth pod to the fifteenth before the last: pods
+come one by one, and their rate is not known closer than by one of them. A world is the agent, the embedded API server, the kubelet and IMDS, in virtual time.
 ",
         table(rows)
     )

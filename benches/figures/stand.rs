@@ -11,6 +11,7 @@ use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
 use serde_json::json;
 use spotwarden::clock::{Clock, Now};
 use spotwarden::sim::imds::{IdentitySpec, SimImds};
+use spotwarden::sim::ipamd::{Endpoint, Instance, NodeSpec as IpamdNode, Settings as IpamdSettings, SimIpamd};
 use spotwarden::sim::kubelet::{Kubelet, KubeletHandle, KubeletSpec, PodFate};
 use spotwarden::sim::objects::{NodeSpec, Owner, PodSpec};
 use tokio::net::TcpListener;
@@ -46,6 +47,7 @@ pub(crate) struct Stand {
     /// Name of the node and of the namespace with its pods.
     pub(crate) node: String,
     pub(crate) imds: SimImds,
+    pub(crate) ipamd: SimIpamd,
     pub(crate) agent: Agent,
     pub(crate) kubelet: KubeletHandle,
     _tasks: JoinSet<()>,
@@ -61,7 +63,9 @@ impl Stand {
     ) -> Result<Self> {
         let mut tasks = JoinSet::new();
         create_node(lab, node).await?;
+        let (ipamd, endpoints) = serve_ipamd(&mut tasks).await?;
         let kubelet = Kubelet::new(lab.client.clone(), node, Clock::System, KubeletSpec::default());
+        let kubelet = kubelet.on_network(ipamd.clone());
         let handle = kubelet.handle();
         tasks.spawn(kubelet.run());
         create_pods(lab, node, pods, budgets).await?;
@@ -79,10 +83,11 @@ impl Stand {
             node,
             kubeconfig: &kubeconfig,
             imds: &endpoint,
+            ipamd: &endpoints,
             log: lab.plane.dir().join(format!("{node}.log")),
         };
         let agent = Agent::start(settings, &lab.http).await?;
-        Ok(Self { node: node.to_owned(), imds, agent, kubelet: handle, _tasks: tasks })
+        Ok(Self { node: node.to_owned(), imds, ipamd, agent, kubelet: handle, _tasks: tasks })
     }
 
     /// EC2 decides. The announced time is a whole second.
@@ -108,6 +113,25 @@ impl Stand {
     pub(crate) fn fates(&self) -> Vec<PodFate> {
         self.kubelet.fates().into_iter().filter(|fate| fate.namespace == self.node).collect()
     }
+}
+
+/// An ipamd whose pool has an address for every pod of a full node, and where it answers.
+async fn serve_ipamd(tasks: &mut JoinSet<()>) -> Result<(SimIpamd, [String; 2])> {
+    let settings = IpamdSettings {
+        prefix_delegation: true,
+        minimum_ip_target: 128,
+        warm_ip_target: 16,
+        ..IpamdSettings::default()
+    };
+    let instance = Instance { enis: 8, addresses_per_eni: 30, cards: 1, nitro: true };
+    let ipamd = SimIpamd::new(Clock::System, IpamdNode { settings, instance, max_pods: 110, ..IpamdNode::default() });
+    let mut addresses = [String::new(), String::new()];
+    for (endpoint, address) in [Endpoint::Introspection, Endpoint::Metrics].into_iter().zip(&mut addresses) {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        *address = listener.local_addr()?.to_string();
+        tasks.spawn(ipamd.clone().serve(endpoint, listener));
+    }
+    Ok((ipamd, addresses))
 }
 
 async fn create_node(lab: &Lab, name: &str) -> Result<()> {

@@ -4,6 +4,7 @@
 //! that came from outside the agent is escaped.
 
 mod addresses;
+mod notifications;
 
 use std::fmt::{self, Display, Write as _};
 use std::time::Duration;
@@ -15,6 +16,7 @@ use crate::config::Response;
 use crate::drain::forecast::{Forecast, PodForecast, Verdict};
 use crate::drain::outcome::Outcome;
 use crate::interruption::record::{Pending, PodStatus, Status};
+use crate::notify::SinkStatus;
 use crate::signal::{Deadline, Kind};
 
 /// An empty cell; on a narrow screen it is left out.
@@ -51,6 +53,8 @@ pub struct Facts<'a> {
     pub status: &'a Status,
     /// The headroom of pod addresses, where it is known.
     pub headroom: Option<&'a Headroom>,
+    /// Who outside of the cluster is told.
+    pub sinks: &'a [SinkStatus],
     /// Readiness.
     pub report: Report,
     /// The agent changes nothing.
@@ -83,6 +87,7 @@ fn write(out: &mut String, facts: &Facts<'_>) -> fmt::Result {
     if let Some(headroom) = facts.headroom {
         addresses::addresses(out, headroom)?;
     }
+    notifications::notifications(out, facts.sinks, facts.dry_run, facts.now)?;
     writeln!(
         out,
         "<p>spotwarden {}, {}. <a href=\"/metrics\">Metrics</a>, <a href=\"/readyz\">readiness</a>.</p>",
@@ -316,7 +321,15 @@ mod tests {
     }
 
     fn page(status: &Status, now: Now) -> String {
-        render(&Facts { node_name: "ip-10-0-0-1", status, headroom: None, report: READY, dry_run: false, now })
+        render(&Facts {
+            node_name: "ip-10-0-0-1",
+            status,
+            headroom: None,
+            sinks: &[],
+            report: READY,
+            dry_run: false,
+            now,
+        })
     }
 
     fn coming(now: Now, after: Duration) -> Status {
@@ -491,6 +504,7 @@ mod tests {
             node_name: evil,
             status: &status,
             headroom: None,
+            sinks: &[],
             report: READY,
             dry_run: true,
             now: now(),
@@ -504,8 +518,15 @@ mod tests {
     fn what_readiness_misses_is_on_the_page() {
         let report = Report { imds_answered: false, ..READY };
         let status = Status::default();
-        let page =
-            render(&Facts { node_name: "n", status: &status, headroom: None, report, dry_run: true, now: now() });
+        let page = render(&Facts {
+            node_name: "n",
+            status: &status,
+            headroom: None,
+            sinks: &[],
+            report,
+            dry_run: true,
+            now: now(),
+        });
         assert!(page.contains("the instance metadata service has not answered yet"), "{page}");
         assert!(page.contains("Dry run"), "{page}");
     }
@@ -517,6 +538,7 @@ mod tests {
             node_name: "n",
             status: &status,
             headroom: None,
+            sinks: &[],
             report: READY,
             dry_run: true,
             now: now(),

@@ -23,6 +23,7 @@ async fn server() -> Server {
         readiness: readiness.clone(),
         status: status.subscribe(),
         headroom: watch::channel(None).1,
+        sinks: watch::channel(Vec::new()).1,
         clock: Clock::anchored("2026-11-21T10:00:00Z".parse().unwrap()),
         node_name: "ip-10-0-0-1".into(),
         dry_run: false,
@@ -168,4 +169,24 @@ async fn a_taken_port_is_named_with_the_remedy() {
     let server = server().await;
     let error = bind(server.address).await.unwrap_err().to_string();
     assert!(error.contains(&server.address.to_string()) && error.contains("--admin-address"), "{error}");
+}
+
+#[tokio::test]
+async fn metrics_are_compressed_for_who_asks_for_it() {
+    let server = server().await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    let request = "GET /metrics HTTP/1.1\r\nHost: x\r\nAccept: application/openmetrics-text;version=1.0.0;\
+                   escaping=allow-utf-8\r\nAccept-Encoding: gzip\r\n\r\n";
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    let end = answer.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4;
+    let (head, body) = answer.split_at(end);
+    let head = String::from_utf8(head.to_vec()).unwrap();
+    assert!(head.contains("content-encoding: gzip\r\n"), "{head}");
+    assert!(head.contains("version=1.0.0; charset=utf-8; escaping=allow-utf-8\r\n"), "{head}");
+    assert!(head.contains(&format!("content-length: {}\r\n", body.len())), "{head}");
+    let mut text = String::new();
+    io::Read::read_to_string(&mut flate2::read::GzDecoder::new(body), &mut text).unwrap();
+    assert!(text.contains("spotwarden_notices_total") && text.ends_with("# EOF\n"), "{text}");
 }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::access::RIGHTS;
 use crate::config::parse::Effective;
 use crate::drain::forecast::{Forecast, Verdict};
+use crate::notify::Sink;
 use crate::signal::Kind;
 
 /// The metadata service answers with a session token.
@@ -45,6 +46,7 @@ pub fn ids() -> Vec<&'static str> {
         .chain([CLOCK, API_SERVER, NODE, NODE_MARKS])
         .chain(rights)
         .chain([BUDGETS, FORECAST, IPAMD_INTROSPECTION, IPAMD_METRICS, POD_ADDRESSES, CNI_SETTINGS])
+        .chain(Sink::ALL.map(Sink::as_str))
         .collect()
 }
 

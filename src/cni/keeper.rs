@@ -91,13 +91,15 @@ fn report(change: Change, answer: PatchAnswer, failures: u32) {
     match answer {
         PatchAnswer::Applied(_) if set => tracing::warn!(key = KEY, "no address is left for pods: the node is tainted"),
         PatchAnswer::Applied(_) => tracing::info!(key = KEY, "the node's taint of exhausted addresses is gone"),
-        PatchAnswer::DryRun => {}
         PatchAnswer::Refused { status, message, .. } if failures == 0 => {
             tracing::warn!(key = KEY, set, status, reason = message, "the node's taint could not be changed yet");
         }
         PatchAnswer::Failed(reason) if failures == 0 => {
             tracing::warn!(key = KEY, set, reason, "the node's taint could not be changed yet");
         }
-        PatchAnswer::Refused { .. } | PatchAnswer::Failed(_) => {}
+        PatchAnswer::Refused { .. } | PatchAnswer::Failed(_) | PatchAnswer::DryRun => {}
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::advice::{Doubt, Doubts, Efficiency, Trap, traps};
+use super::cause::Cause;
 use super::counters::Counters;
 use super::departure::Departure;
 use super::document::{self, Document, Shape};
@@ -15,7 +16,7 @@ use super::forecast::{Forecast, Present, Recorder};
 use super::growth::{Counted, Sight, State, Tracker};
 use super::limits::{Instance, Limit, Limits, Outlook};
 use super::node::NodeFacts;
-use super::pool::{Mode, Pool};
+use super::pool::{Mode, PREFIX_SIZE, Pool};
 use super::settings::{self, Running, Settings};
 use super::source::{Confidence, Source, Streak, choose};
 use super::subnet::{Refusals, Refused, SubnetShare, shares};
@@ -23,7 +24,7 @@ use super::warm::{Advisor, WarmTargets};
 use crate::clock::Now;
 use crate::imds::documents::network::Network;
 
-/// What IMDS said is worth nothing after so long; a round over the largest instance takes half of it.
+/// What IMDS said is worth nothing after so long; the first round over the largest instance takes half of it.
 const STALE: Duration = Duration::from_mins(15);
 
 /// Why an endpoint gave nothing that could be used.
@@ -122,6 +123,16 @@ pub struct Headroom {
     pub traps: Vec<Trap>,
     /// Sums that have not added up for some time.
     pub doubts: Vec<Doubt>,
+}
+
+impl Headroom {
+    /// Free addresses beyond the warm target that would do, where they are more than the CNI keeps by default, which is less
+    /// than two interfaces' worth, or two prefixes.
+    pub fn notable_idle(&self) -> Option<i64> {
+        let (warm, pool) = self.warm.zip(self.pool.as_ref())?;
+        let step = if pool.prefixes > 0 { PREFIX_SIZE } else { self.limits.per_eni? };
+        Some(warm.idle(pool.free())).filter(|idle| *idle >= 2 * step)
+    }
 }
 
 /// The memory from one reading to the next.
@@ -288,7 +299,17 @@ impl Model {
             source,
             confidence: if exact { Confidence::Exact } else { Confidence::Estimate },
             problems: self.problems.clone(),
-            cause: self.cause(state, outlook, &limits, mode, &subnets),
+            cause: Cause {
+                state,
+                binding: outlook.map(|outlook| outlook.binding),
+                limits: &limits,
+                mode,
+                refusals: self.tracker.refusals(),
+                refused: self.refused(),
+                subnets: &subnets,
+                hint: self.tracker.hint(),
+            }
+            .to_string(),
             limits,
             outlook,
             state,
@@ -338,7 +359,9 @@ impl Model {
             Source::Metrics => Pool::estimate(self.scrape.as_ref()?)?,
             Source::Imds => Pool::attached(network?, settings, node.addressed_pods),
         };
-        network.into_iter().for_each(|network| pool.name_subnets(network));
+        if let Some(network) = network {
+            pool.name_subnets(network);
+        }
         pool.ipv6 |= settings.ipv6 == Some(true);
         Some(pool)
     }
@@ -402,57 +425,6 @@ impl Model {
             None => {}
         }
         self.beatless_since.is_none()
-    }
-
-    fn cause(
-        &self,
-        state: State,
-        outlook: Option<Outlook>,
-        limits: &Limits,
-        mode: Mode,
-        subnets: &BTreeMap<String, SubnetShare>,
-    ) -> String {
-        match state {
-            State::IpamdDown => "ipamd answers neither introspection nor metrics".to_owned(),
-            State::ProvisioningDisabled => "settings of the CNI forbid it to attach addresses".to_owned(),
-            State::NodeUnschedulable => "cordoned: ipamd does not grow".to_owned(),
-            State::SubnetExhausted => self.refusal(mode, subnets),
-            State::Throttled => "EC2 throttles its calls: growth takes longer".to_owned(),
-            State::Stalled => {
-                let hint = self.tracker.hint().unwrap_or("see ipamd.log");
-                format!("ipamd should have got addresses for minutes and has not; {hint}")
-            }
-            State::AtInstanceLimit => limit_in_words(Limit::InstanceLimit, limits),
-            State::AtMaxPods => limit_in_words(Limit::MaxPods, limits),
-            State::ConfigCeiling => limit_in_words(Limit::ConfigCeiling, limits),
-            State::Ok => limit_in_words(outlook.map_or(Limit::AddressPool, |outlook| outlook.binding), limits),
-        }
-    }
-
-    fn refusal(&self, mode: Mode, subnets: &BTreeMap<String, SubnetShare>) -> String {
-        let lately = self.refused().map(|refused| refused.subnets).filter(|subnets| !subnets.is_empty());
-        let subnets: Vec<String> = lately.map_or_else(|| subnets.keys().cloned().collect(), |lately| vec![lately]);
-        let subnet = if subnets.is_empty() { "the subnet".to_owned() } else { subnets.join(" or ") };
-        let full = match mode {
-            Mode::Secondary => "full",
-            Mode::Prefix => "fragmented or full",
-        };
-        match self.tracker.refusals() {
-            0 => format!("{subnet} is {full}: EC2 refused before this agent started"),
-            times => format!("{subnet} is {full}: EC2 refused {times} times since the pool last grew"),
-        }
-    }
-}
-
-fn limit_in_words(limit: Limit, limits: &Limits) -> String {
-    let number = |of: Option<i64>| of.map_or_else(|| "unknown".to_owned(), |of| of.to_string());
-    match limit {
-        Limit::InstanceLimit => format!("instance limit of {} addresses", number(limits.instance)),
-        Limit::MaxPods => format!("max-pods {}", number(limits.max_pods)),
-        Limit::ConfigCeiling => {
-            format!("MINIMUM_IP_TARGET without WARM_IP_TARGET: ceiling of {}", number(limits.configured))
-        }
-        Limit::AddressPool | Limit::Subnet => "how far the pool can grow is not known".to_owned(),
     }
 }
 

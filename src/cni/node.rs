@@ -130,6 +130,7 @@ mod tests {
             boot_id: None,
             allocatable_pods: Some(29),
             branch_interfaces: None,
+            provider_id: None,
         })
     }
 

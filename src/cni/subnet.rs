@@ -205,9 +205,9 @@ mod tests {
         );
     }
 
-    fn refused(addresses: u64, interfaces: u64) -> Option<Counters> {
+    fn refused(addresses: u64, interfaces: u64) -> Counters {
         let refused = addresses + interfaces;
-        Some(Counters { refused, refused_interfaces: interfaces, ..Counters::default() })
+        Counters { refused, refused_interfaces: interfaces, ..Counters::default() }
     }
 
     #[tokio::test]
@@ -216,10 +216,10 @@ mod tests {
         let interfaces = vec![interface("a", Some("s1"), 9), interface("b", Some("s2"), 4)];
         let pool = Pool { interfaces, ..Pool::default() };
         for (counted, pool, expected) in [
-            (refused(2, 0), Some(&pool), vec!["s2"]),
-            (refused(2, 1), Some(&pool), vec!["s1", "s2"]),
-            (refused(2, 0), None, vec![""]),
-            (refused(0, 0), Some(&pool), vec![]),
+            (Some(refused(2, 0)), Some(&pool), vec!["s2"]),
+            (Some(refused(2, 1)), Some(&pool), vec!["s1", "s2"]),
+            (Some(refused(2, 0)), None, vec![""]),
+            (Some(refused(0, 0)), Some(&pool), vec![]),
             (None, Some(&pool), vec![]),
         ] {
             let mut refusals = Refusals::default();
@@ -227,7 +227,7 @@ mod tests {
             assert_eq!(refusals.lately(), expected, "{counted:?}");
         }
         let mut refusals = Refusals::default();
-        refusals.step(now, Some(&pool), Some(9), refused(1, 0), true);
+        refusals.step(now, Some(&pool), Some(9), Some(refused(1, 0)), true);
         assert_eq!(refusals.lately(), [""; 0], "the pool has grown: another subnet gave");
     }
 
@@ -242,10 +242,10 @@ mod tests {
             (refusals.until(), refusals.told(&shares).get("s1").copied())
         };
         assert_eq!(step(0, None, false), (None, None));
-        assert_eq!(step(10, refused(1, 0), false), (Some(start + Duration::from_secs(610)), Some(true)));
+        assert_eq!(step(10, Some(refused(1, 0)), false), (Some(start + Duration::from_secs(610)), Some(true)));
         assert_eq!(step(609, None, false).1, Some(true));
         assert_eq!(step(610, None, false), (None, Some(false)), "the series stays, so that an alert ends");
-        assert_eq!(step(700, refused(1, 0), false).1, Some(true));
+        assert_eq!(step(700, Some(refused(1, 0)), false).1, Some(true));
         assert_eq!(step(715, None, true), (None, Some(false)));
         assert_eq!(refusals.told(&BTreeMap::new()), BTreeMap::new(), "the subnet is none of the node's any more");
     }

@@ -89,14 +89,12 @@ impl Judge {
         let exhausted = lasts(&mut self.exhausted_since, evidence == Evidence::Exhausted, HOLD);
         let relieved = lasts(&mut self.relieved_since, evidence == Evidence::Relieved, RELIEF);
         let is_set = sight.taints.is_some_and(|taints| taints.iter().any(is_ours));
-        match is_set {
-            true => (relieved || !sight.enabled).then_some(Change::Remove),
-            // Under somebody else's value it does the same already, and the API server takes each key and effect once.
-            false => {
-                let taken = sight.taints.is_some_and(|taints| taints.iter().any(is_like_ours));
-                (exhausted && sight.enabled && !taken).then_some(Change::Set)
-            }
+        if is_set {
+            return (relieved || !sight.enabled).then_some(Change::Remove);
         }
+        // Under somebody else's value it does the same already, and the API server takes each key and effect once.
+        let taken = sight.taints.is_some_and(|taints| taints.iter().any(is_like_ours));
+        (exhausted && sight.enabled && !taken).then_some(Change::Set)
     }
 }
 

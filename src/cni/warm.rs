@@ -13,6 +13,8 @@ const MOST: u32 = 5760;
 const LARGEST: i64 = 4096;
 /// Seconds between two readings.
 const READING: f64 = 15.0;
+/// A refill that takes longer than ten minutes is a fault, and none that a reserve should make up for.
+const MOST_SPANS: i32 = 40;
 
 /// What would do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,8 +96,9 @@ impl Advisor {
             return None;
         }
         // A reading is the least span that is counted.
-        let spans = refill.map_or(1.0, |seconds| (seconds / READING).ceil().clamp(1.0, 40.0)) as i64;
-        let warm_ip = self.adds.percentile(99).saturating_mul(spans) + self.resting.percentile(95);
+        let refill = refill.unwrap_or(READING);
+        let spans = (1..MOST_SPANS).find(|spans| f64::from(*spans) * READING >= refill).unwrap_or(MOST_SPANS);
+        let warm_ip = self.adds.percentile(99).saturating_mul(spans.into()) + self.resting.percentile(95);
         let new = WarmTargets { warm_ip, minimum_ip: self.assigned.percentile(50) + warm_ip };
         let kept = self.told.filter(|told| new.is_like(*told)).unwrap_or(new);
         self.told = Some(kept);

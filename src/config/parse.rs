@@ -3,6 +3,8 @@
 //! Pure: the command line and the environment come in as values. Every check is made here, so that nothing can turn out
 //! to be wrong when a notice arrives.
 
+mod notify;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -138,6 +140,7 @@ pub fn run_config(flags: &dyn Fn(&str) -> Option<String>, env: &Environment) -> 
         },
         egress: egress(env),
         otlp: super::otlp::parse(env, sources.get("otlp-headers-file"))?,
+        notify: notify::notify(&sources)?,
         dry_run: sources.choice("dry-run", &BOOLS)?,
         // Facts of the machine, not settings.
         boot_id: None,

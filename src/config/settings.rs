@@ -21,7 +21,7 @@ pub struct Setting {
 }
 
 /// Every setting of `run`. Names that the ecosystem already has are used as they are.
-pub const SETTINGS: [Setting; 30] = [
+pub const SETTINGS: [Setting; 39] = [
     Setting {
         flag: "node-name",
         env: "NODE_NAME",
@@ -203,6 +203,69 @@ pub const SETTINGS: [Setting; 30] = [
         value_name: "FILE",
         default: None,
         help: "Headers for the collector that OTEL_EXPORTER_OTLP_ENDPOINT names, as name=value lines; read again when it changes",
+    },
+    Setting {
+        flag: "alertmanager-url",
+        env: "SPOTWARDEN_ALERTMANAGER_URL",
+        value_name: "URLS",
+        default: None,
+        help: "Alertmanagers that are told of interruptions, with commas between their base URLs",
+    },
+    Setting {
+        flag: "alertmanager-auth-file",
+        env: "SPOTWARDEN_ALERTMANAGER_AUTH_FILE",
+        value_name: "FILE",
+        default: None,
+        help: "File with the value of the Authorization header for Alertmanager",
+    },
+    Setting {
+        flag: "slack-webhook-url-file",
+        env: "SPOTWARDEN_SLACK_WEBHOOK_URL_FILE",
+        value_name: "FILE",
+        default: None,
+        help: "File with the URL of an incoming webhook of Slack, one message for each node",
+    },
+    Setting {
+        flag: "webhook-url-file",
+        env: "SPOTWARDEN_WEBHOOK_URL_FILE",
+        value_name: "FILE",
+        default: None,
+        help: "File with the URL of a webhook that gets each message as a POST",
+    },
+    Setting {
+        flag: "webhook-template-file",
+        env: "SPOTWARDEN_WEBHOOK_TEMPLATE_FILE",
+        value_name: "FILE",
+        default: None,
+        help: "Template of the webhook's body, with fields such as {{node}}; without one every fact as JSON",
+    },
+    Setting {
+        flag: "webhook-content-type",
+        env: "SPOTWARDEN_WEBHOOK_CONTENT_TYPE",
+        value_name: "TYPE",
+        default: Some("application/json"),
+        help: "What the webhook's body is: application/json or text/plain",
+    },
+    Setting {
+        flag: "notify-on",
+        env: "SPOTWARDEN_NOTIFY_ON",
+        value_name: "KINDS",
+        default: Some("all"),
+        help: "What Alertmanager, Slack and the webhook are told of: all, or kinds of notices with commas between them",
+    },
+    Setting {
+        flag: "notify-link",
+        env: "SPOTWARDEN_NOTIFY_LINK",
+        value_name: "URL",
+        default: None,
+        help: "Link in messages, for instance to a dashboard; {node} stands for the node's name",
+    },
+    Setting {
+        flag: "cluster-name",
+        env: "SPOTWARDEN_CLUSTER_NAME",
+        value_name: "NAME",
+        default: None,
+        help: "Name of the cluster in messages; the same as the label cluster of its metrics",
     },
     Setting {
         flag: "dry-run",

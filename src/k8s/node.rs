@@ -25,4 +25,6 @@ pub struct NodeView {
     /// `status.allocatable[vpc.amazonaws.com/pod-eni]`: interfaces for pods with security groups of their own; absent where
     /// there are none.
     pub branch_interfaces: Option<i64>,
+    /// `spec.providerID`, on EC2 `aws:///zone/instance-id`.
+    pub provider_id: Option<String>,
 }

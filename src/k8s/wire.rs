@@ -170,6 +170,8 @@ struct RawNode {
 struct RawNodeSpec {
     taints: Option<Vec<serde_json::Value>>,
     unschedulable: Option<bool>,
+    #[serde(rename = "providerID")]
+    provider_id: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -215,6 +217,7 @@ impl From<RawNode> for WireNode {
             annotations: raw.metadata.annotations,
             taints: raw.spec.taints,
             unschedulable: raw.spec.unschedulable,
+            provider_id: raw.spec.provider_id,
             boot_id: raw.status.node_info.boot_id,
             allocatable_pods: raw.status.allocatable.pods.and_then(|pods| pods.parse().ok()),
             branch_interfaces: raw.status.allocatable.branches.and_then(|branches| branches.parse().ok()),

@@ -9,9 +9,9 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::interruption::record::Record;
 use crate::signal::Kind;
 
-/// Upper bounds in seconds. The promise is a tenth of a second; the API server's own latency and a first failed attempt
-/// fill the rest.
-const FENCE_BUCKETS: [f64; 6] = [0.025, 0.05, 0.1, 0.25, 1.0, 5.0];
+/// Upper bounds in seconds. The promise is half a tenth of a second; the API server's own latency and a first failed
+/// attempt fill the rest.
+const FENCE_BUCKETS: [f64; 4] = [0.05, 0.1, 0.25, 1.0];
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct KindLabel {

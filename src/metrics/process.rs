@@ -43,8 +43,12 @@ impl Collector for ProcessCollector {
             let help = "User and system CPU time spent.";
             cpu.encode(encoder.encode_descriptor("process_cpu", help, Some(&Unit::Seconds), MetricType::Counter)?)?;
         }
-        if let Some(resident) = fs::read_to_string("/proc/self/status").ok().and_then(|text| resident_bytes(&text)) {
+        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        if let Some(resident) = bytes_of(&status, "VmRSS:") {
             gauge(&mut encoder, "process_resident_memory", "Resident memory size.", Some(&Unit::Bytes), resident)?;
+        }
+        if let Some(size) = bytes_of(&status, "VmSize:") {
+            gauge(&mut encoder, "process_virtual_memory", "Virtual memory size.", Some(&Unit::Bytes), size)?;
         }
         if let Some(start) = self.start_time {
             gauge(&mut encoder, "process_start_time", "Start of the process, unix time.", Some(&Unit::Seconds), start)?;
@@ -53,6 +57,9 @@ impl Collector for ProcessCollector {
             // One of them is the directory that is being read.
             let open = entries.count().saturating_sub(1);
             gauge(&mut encoder, "process_open_fds", "Open file descriptors.", None, open as f64)?;
+        }
+        if let Some(most) = fs::read_to_string("/proc/self/limits").ok().and_then(|text| most_open_files(&text)) {
+            gauge(&mut encoder, "process_max_fds", "Most file descriptors that may be open.", None, most)?;
         }
         Ok(())
     }
@@ -80,11 +87,17 @@ impl Stat {
     }
 }
 
-/// What is used of `/proc/self/status`. `statm` would be shorter but counts pages of unknown size.
-fn resident_bytes(text: &str) -> Option<f64> {
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+/// A size of `/proc/self/status`. `statm` would be shorter but counts pages of unknown size.
+fn bytes_of(text: &str, field: &str) -> Option<f64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(field))?;
     let kibibytes: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kibibytes * 1024.0)
+}
+
+/// The soft limit of `/proc/self/limits`; `None` if there is none.
+fn most_open_files(text: &str) -> Option<f64> {
+    let line = text.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    line.split_ascii_whitespace().next()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -101,12 +114,22 @@ mod tests {
     fn text_that_is_not_procfs_gives_nothing() {
         assert_eq!(Stat::parse(""), None);
         assert_eq!(Stat::parse("42 (x) S 1"), None);
-        assert_eq!(resident_bytes("VmRSS: much kB\nVmSize: 1 kB"), None);
+        assert_eq!(bytes_of("VmRSS: much kB\nVmSize: 1 kB", "VmRSS:"), None);
+        assert_eq!(most_open_files("Max processes 1 2 processes"), None);
+        assert_eq!(most_open_files("Max open files            unlimited  unlimited  files"), None);
+    }
+
+    #[test]
+    fn the_soft_limit_of_open_files_counts() {
+        let text =
+            "Limit      Soft Limit  Hard Limit  Units\nMax open files            1024       1048576      files\n";
+        assert_eq!(most_open_files(text), Some(1024.0));
     }
 
     #[test]
     fn memory_is_in_bytes() {
         let text = "Name:\tx\nVmSize:\t    2048 kB\nVmRSS:\t    1024 kB\n";
-        assert_eq!(resident_bytes(text), Some(1_048_576.0));
+        assert_eq!(bytes_of(text, "VmRSS:"), Some(1_048_576.0));
+        assert_eq!(bytes_of(text, "VmSize:"), Some(2_097_152.0));
     }
 }

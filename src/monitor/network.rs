@@ -17,7 +17,7 @@ use crate::imds::{Fact, Item};
 /// Between the starts of two rounds.
 const ROUND: Duration = Duration::from_mins(1);
 /// Between two questions, so that all polls together stay at 20 in ten seconds.
-const SPACING: Duration = Duration::from_secs(3);
+const SPACING: Duration = Duration::from_secs(4);
 
 /// What a round ended with.
 pub type Round = Result<Arc<Network>, String>;
@@ -141,87 +141,4 @@ impl Known {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::clock::Clock;
-    use crate::sim::imds::NetworkTree;
-    use crate::sim::ipamd::{NodeSpec, SimIpamd};
-
-    /// Asks a whole round out of `tree`: what it ends with and how many questions it took.
-    fn round(walk: &mut Walk, tree: &NetworkTree) -> (Network, usize) {
-        for asked in 1.. {
-            let item = walk.item();
-            let path = item.path().into_owned();
-            let (_, below) = path.split_once("macs/").unwrap();
-            let macs: std::collections::BTreeSet<&str> =
-                tree.keys().filter_map(|key| Some(key.split_once('/')?.0)).collect();
-            let list = macs.into_iter().map(|mac| format!("{mac}/")).collect::<Vec<_>>().join("\n");
-            let body = if below.is_empty() { Some(&list) } else { tree.get(below) };
-            let read = walk.read(item, body.map(|text| text.as_bytes()), Instant::now()).unwrap();
-            if let Some(network) = read {
-                return (network, asked);
-            }
-        }
-        unreachable!()
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_round_is_what_ec2_has_and_fixed_facts_are_asked_once() {
-        let sim = SimIpamd::new(Clock::anchored("2026-05-04T10:00:00Z".parse().unwrap()), NodeSpec::default());
-        tokio::time::sleep(Duration::from_mins(2)).await;
-        for pod in 0..12 {
-            sim.pod_added(&format!("demo/p{pod}")).ok();
-            tokio::time::sleep(Duration::from_secs(10)).await;
-        }
-        let mut walk = Walk::new();
-        let enis = sim.enis();
-        assert!(enis.len() > 1, "{enis:?}");
-        let (network, asked) = round(&mut walk, &sim.network_tree());
-        assert_eq!(asked, 1 + 6 * enis.len());
-        assert_eq!(network.interfaces.iter().map(|eni| eni.id.clone()).collect::<Vec<_>>(), enis);
-        let pool: i64 = network.interfaces.iter().map(|eni| i64::try_from(eni.secondary.len()).unwrap()).sum();
-        assert_eq!(pool, sim.truth().total);
-        let primary = &network.interfaces[0];
-        assert_eq!((primary.device, primary.subnet.unwrap().to_string().as_str()), (0, "10.8.1.0/24"));
-        assert!(primary.subnet.unwrap().contains(primary.primary.unwrap()));
-        let (again, asked) = round(&mut walk, &sim.network_tree());
-        assert_eq!((asked, again.interfaces), (1 + 2 * enis.len(), network.interfaces));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn prefixes_are_no_addresses_and_an_interface_that_goes_is_forgotten() {
-        let mac = "0a:00:00:00:10:0";
-        let mut tree = NetworkTree::new();
-        for device in 1..=2 {
-            for (item, text) in [
-                ("interface-id", format!("eni-{device}")),
-                ("device-number", device.to_string()),
-                ("local-ipv4s", format!("10.8.1.{device}")),
-                ("ipv4-prefix", "10.8.2.16/28\n10.8.2.32/28".to_owned()),
-            ] {
-                tree.insert(format!("{mac}{device}/{item}"), text);
-            }
-        }
-        let mut walk = Walk::new();
-        let (network, _) = round(&mut walk, &tree);
-        let first = &network.interfaces[0];
-        assert_eq!((first.prefixes.len(), first.secondary.len(), &first.subnet_id), (2, 0, &None));
-        tree.retain(|path, _| path.starts_with(&format!("{mac}2")));
-        assert_eq!(round(&mut walk, &tree).0.interfaces.len(), 1);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn rounds_begin_a_minute_apart_and_a_failure_ends_one() {
-        let now = Instant::now();
-        let mut walk = Walk::new();
-        walk.read(Item::Interfaces, Some(b"0a:00:00:00:10:01/"), now).unwrap();
-        let item = walk.item();
-        assert_eq!(item, Item::Interface("0a:00:00:00:10:01".parse().unwrap(), Fact::Id));
-        assert_eq!(walk.next_at(now), now + SPACING);
-        assert!(walk.read(item, Some(b"<html>"), now).is_err());
-        walk.abandon(now + SPACING);
-        assert_eq!((walk.item(), walk.next_at(now + SPACING)), (Item::Interfaces, now + ROUND));
-        walk.abandon(now + ROUND);
-        assert_eq!(walk.next_at(now + ROUND), now + 2 * ROUND, "one that fails at once is a round too");
-    }
-}
+pub(crate) mod tests;

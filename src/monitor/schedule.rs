@@ -295,7 +295,7 @@ mod tests {
                 now = begin + Duration::from_millis(takes).min(if leisurely { LEISURE } else { Duration::MAX });
                 schedule.started(item, begin);
                 if leisurely {
-                    schedule.postpone(item, begin + Duration::from_secs(3));
+                    schedule.postpone(item, begin + Duration::from_secs(4));
                     let notice = schedule.notice_due();
                     proptest::prop_assert!(notice >= now, "the notice waits for what is at leisure");
                 } else if fails { schedule.failed(item, now) } else { schedule.succeeded(item, begin, now) }

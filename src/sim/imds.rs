@@ -370,12 +370,10 @@ impl State {
     }
 
     fn content(&self, path: &str, now: Timestamp) -> Option<Vec<u8>> {
-        match self.raw.get(path) {
-            Some(raw) => raw.clone(),
-            None => {
-                let tree = if path.contains("/network") { (self.network)() } else { NetworkTree::new() };
-                content::lookup(&self.identity, &self.signals, &tree, now, path)
-            }
+        if let Some(raw) = self.raw.get(path) {
+            return raw.clone();
         }
+        let tree = if path.contains("/network") { (self.network)() } else { NetworkTree::new() };
+        content::lookup(&self.identity, &self.signals, &tree, now, path)
     }
 }

@@ -8,6 +8,7 @@ mod checks;
 mod headroom;
 mod node;
 mod render;
+mod sinks;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,7 +19,9 @@ use super::scenario::{FencePart, NodeExpect, Scenario};
 use super::timeline::round;
 use crate::drain::outcome::Outcome;
 use crate::signal::Kind;
+use crate::sim::sinks::SinkName;
 pub use headroom::{CniFacts, HeadroomFacts, HeadroomReport, HeadroomSaid, HeadroomTruth};
+pub use sinks::SinkFact;
 
 /// What the world knows when a scenario is over. Times are since the start of the world.
 #[derive(Clone, Debug, Default)]
@@ -47,6 +50,8 @@ pub struct Facts {
     pub agent: AgentFacts,
     /// The headroom of pod addresses; absent where there is no VPC CNI.
     pub cni: Option<CniFacts>,
+    /// What arrived at each sink.
+    pub sinks: BTreeMap<SinkName, SinkFact>,
 }
 
 /// What was found on the node.

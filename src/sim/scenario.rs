@@ -11,6 +11,7 @@ mod model;
 mod parse;
 mod scale;
 mod shipped;
+mod sinks;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -23,6 +24,7 @@ pub use event::{
 pub use expect::{Expect, NodeExpect, Window};
 pub use model::{AgentSpec, Budget, Limit, NodeSpec, Notice, Owner, Phase, PodGroup, StopsAfter, Taint};
 pub use shipped::{SHIPPED, shipped};
+pub use sinks::{SinkExpect, SinkSpec, Sinks};
 
 use crate::config::Response;
 use crate::signal::Action;
@@ -46,6 +48,8 @@ pub struct Scenario {
     pub node: NodeSpec,
     /// The node's VPC CNI; absent = the node has another one.
     pub cni: Option<CniSpec>,
+    /// Who outside of the cluster is told.
+    pub sinks: Sinks,
     /// How the agent is configured.
     pub agent: AgentSpec,
     /// What runs on the node.

@@ -26,6 +26,7 @@ mod marks;
 mod observer;
 mod reboot;
 mod setup;
+mod sinks;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -47,8 +48,10 @@ use super::kubelet::{Kubelet, KubeletHandle, KubeletSpec};
 use super::objects::{NODE_IP, NodeSpec};
 use super::report::Report;
 use super::scenario::Scenario;
+use super::sinks::SimSinks;
 use super::timeline::TimelineEntry;
 use crate::clock::{Clock, Now};
+use crate::config::otlp::OtlpConfig;
 use crate::interruption::account::Account;
 use agents::Agents;
 use announce::Maintenance;
@@ -144,12 +147,14 @@ pub struct Options {
     pub admin_address: Option<SocketAddr>,
     /// Whether there is an agent at all; without one, another can be tried.
     pub with_agent: bool,
+    /// Where the agent pushes telemetry, if anywhere.
+    pub otlp: Option<OtlpConfig>,
 }
 
 impl Default for Options {
     fn default() -> Self {
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        Self { imds_address: any, api_address: any, admin_address: None, with_agent: true }
+        Self { imds_address: any, api_address: any, admin_address: None, with_agent: true, otlp: None }
     }
 }
 
@@ -184,6 +189,7 @@ pub struct World {
     cni: Cni,
     headrooms: Headrooms,
     maintenance: Maintenance,
+    sinks: SimSinks,
     /// What would be on the node if there were no agent.
     without_agent: Marks,
     tasks: JoinSet<()>,
@@ -239,7 +245,9 @@ impl World {
         cni::settled(&cni).await;
 
         let without_agent = Marks::of(&setup.read_node().await?);
-        let agents = Agents::new(scenario, &node, addresses, cni.config().clone(), clock, admin, options.with_agent);
+        let mut agents = Agents::new(scenario, &node, addresses, cni.config().clone(), clock, admin, options);
+        let (sinks, notify) = sinks::open(scenario, &mut tasks).await?;
+        agents.tells(notify);
         let (scenario, notes) = (scenario.clone(), Notes::default());
         Ok(Self {
             scenario,
@@ -259,6 +267,7 @@ impl World {
             cni,
             headrooms: Headrooms::default(),
             maintenance: Maintenance::default(),
+            sinks,
             without_agent,
             tasks,
         })
@@ -287,6 +296,7 @@ impl World {
     /// Plays the scenario from its beginning to its end. Afterwards the API server still answers; the instance is as dead
     /// or alive as the scenario left it.
     pub async fn play(&mut self, observer: impl FnMut(TimelineEntry)) -> Report {
+        sinks::begin(self);
         let run = driver::play(self, observer).await;
         let facts = facts::collect(self, &run).await;
         Report::judge(&self.scenario, &facts)

@@ -14,7 +14,7 @@ use crate::signal::{Action, Kind};
 use crate::sim::report::{Check, Report};
 use crate::sim::scenario::{
     AgentSpec, ApiEvent, ApiFault, Budget, BudgetChange, Event, EventBecomes, Expect, FencePart, Limit, NodeSpec,
-    Notice, Owner, Phase, PodGroup, RebalanceEvent, Scenario, ScheduledChange, StopsAfter, What,
+    Notice, Owner, Phase, PodGroup, RebalanceEvent, Scenario, ScheduledChange, Sinks, StopsAfter, What,
 };
 
 /// The agent has read its node and pods by then.
@@ -102,6 +102,7 @@ pub(super) fn scenario(account: &Account) -> Result<Scenario, ReplayError> {
         virtual_only: None,
         node: NodeSpec::default(),
         cni: None,
+        sinks: Sinks::default(),
         agent: agent(account),
         pods: names.iter().map(|(pod, name)| group(account, pod, name)).collect(),
         budgets: blocked.map(|(_, name)| budget(name)).collect(),

@@ -9,12 +9,13 @@ use std::path::{Path, PathBuf};
 use source::{Mention, mentions, test_modules};
 
 /// The modules that decide: functions of (state, input, time). `signal` declares what they decide about.
-const PURE: [&str; 26] = [
+const PURE: &[&str] = &[
     "interruption",
     "drain",
     "signal",
     "cni::advice",
     "cni::alarm",
+    "cni::cause",
     "cni::counters",
     "cni::departure",
     "cni::document",
@@ -31,6 +32,16 @@ const PURE: [&str; 26] = [
     "cni::subnet",
     "cni::taint",
     "cni::warm",
+    "notify::alertmanager",
+    "notify::delivery",
+    "notify::facts",
+    "notify::place",
+    "notify::plan",
+    "notify::slack",
+    "notify::turn",
+    "notify::webhook",
+    "otlp::names",
+    "otlp::schedule",
     "trace::spans",
     "report::find",
     "report::svg",
@@ -42,8 +53,15 @@ const PURE: [&str; 26] = [
 const KNOW_SIMULATORS: [&str; 4] = ["lib", "main", "cli", "simulate"];
 
 /// What a pure module may take from the rest of the crate: itself, and plain values.
-const PURE_MAY_USE: [&str; 6] =
-    ["crate::clock::Now", "crate::config", "crate::drain", "crate::interruption", "crate::k8s::node", "crate::signal"];
+const PURE_MAY_USE: [&str; 7] = [
+    "crate::clock::Now",
+    "crate::config",
+    "crate::drain",
+    "crate::imds::documents::network",
+    "crate::interruption",
+    "crate::k8s::node",
+    "crate::signal",
+];
 
 /// Crates that pure modules may use. Everything else reaches a socket, a task or the outside in some way.
 const PURE_CRATES: [&str; 10] =
@@ -185,7 +203,7 @@ fn decisions_touch_no_socket_clock_task_or_log() {
     let crates = crates();
     let pure: Vec<Module> = modules().into_iter().filter(Module::is_pure).collect();
     for name in PURE {
-        assert!(pure.iter().any(|module| module.name == name), "src/{name}.rs is gone: name its successor in PURE");
+        assert!(pure.iter().any(|module| module.name == *name), "src/{name}.rs is gone: name its successor in PURE");
     }
     let complaints = complaints(&pure, |mention| impure(mention, &crates));
     assert!(complaints.is_empty(), "{}", complaints.join("\n"));

@@ -87,7 +87,9 @@ async fn check(kubeconfig: &Path, imds: &str) -> (Option<i32>, serde_json::Map<S
     // Not on this thread, which is the metadata service's.
     let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
     let object: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let others = object["checks"].as_array().unwrap().iter().filter(|check| check["status"] != "ok");
+    // No VPC CNI runs beside a test.
+    let no_cni = |check: &Value| check["status"] == "skipped" && check["found"].as_str().unwrap().contains("ipamd");
+    let others = object["checks"].as_array().unwrap().iter().filter(|check| check["status"] != "ok" && !no_cni(check));
     let others = others.map(|check| (check["id"].as_str().unwrap().to_owned(), check.clone())).collect();
     (output.status.code(), others)
 }

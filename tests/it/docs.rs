@@ -248,3 +248,42 @@ fn the_page_about_check_has_one_row_for_each_check_in_their_order() {
         assert!(page.contains(word), "{word}");
     }
 }
+
+/// The words in backticks of a line.
+fn quoted(line: &str) -> impl Iterator<Item = &str> {
+    line.split('`').skip(1).step_by(2)
+}
+
+/// A name in the table that no test has would promise a proof that is not there.
+#[test]
+fn every_test_that_the_page_about_addresses_names_exists() {
+    let sources: String = files(&["rs"]).into_iter().map(read).collect();
+    let page = read("docs/cni.md");
+    let (_, table) = page.split_once("## How it is tested").expect("the section");
+    let rows = table.lines().filter(|line| line.starts_with("| ") && line.contains("` |"));
+    let tests: Vec<&str> = rows.filter_map(|row| row.rsplit_once(" | ")).flat_map(|(_, tests)| quoted(tests)).collect();
+    assert!(tests.len() > 60, "{tests:?}");
+    for test in tests {
+        assert!(sources.contains(&format!("fn {test}(")), "no test {test}");
+    }
+}
+
+#[test]
+fn the_page_about_addresses_names_every_metric_and_every_word_of_its_labels() {
+    use spotwarden::cni::advice::{Doubt, Trap};
+    use spotwarden::cni::growth::State;
+    use spotwarden::cni::limits::Limit;
+    let page = read("docs/cni.md");
+    let golden = read("tests/golden/metrics.txt");
+    let series = golden.lines().filter(|line| line.starts_with("spotwarden_cni_"));
+    let metrics: BTreeSet<&str> = series.filter_map(|line| line.split('{').next()).collect();
+    assert!(metrics.len() > 15, "{metrics:?}");
+    let words = Trap::ALL.map(Trap::as_str).into_iter().chain(Doubt::ALL.map(Doubt::as_str));
+    let words = words.chain(State::ALL.map(State::as_str)).chain(Limit::ALL.map(Limit::as_str));
+    for word in words {
+        assert!(page.contains(&format!("`{word}`")), "{word}");
+    }
+    for metric in metrics {
+        assert!(page.contains(metric), "{metric}");
+    }
+}

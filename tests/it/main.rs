@@ -23,6 +23,8 @@ mod manifests;
 #[cfg(test)]
 mod monitoring;
 #[cfg(test)]
+mod otlp;
+#[cfg(test)]
 mod peers;
 #[cfg(test)]
 mod report;

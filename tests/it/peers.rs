@@ -220,12 +220,9 @@ pub(crate) fn get(address: &str, target: &str) -> Answer {
 
 /// `text` as it may stand in a query.
 pub(crate) fn percent_encoded(text: &str) -> String {
-    text.bytes().fold(String::new(), |mut out, byte| {
-        if byte.is_ascii_alphanumeric() {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
-        out
-    })
+    let encoded = text.bytes().map(|byte| match char::from(byte) {
+        plain if plain.is_ascii_alphanumeric() => plain.to_string(),
+        _ => format!("%{byte:02X}"),
+    });
+    encoded.collect()
 }

@@ -92,3 +92,21 @@ proptest::proptest! {
         let _ = scrape(format!("{}\n", lines.join("\n")).as_bytes());
     }
 }
+
+#[test]
+fn series_of_what_is_gone_stay_at_zero_and_change_no_figure() {
+    let live = std::str::from_utf8(GOLDEN).unwrap();
+    let stale = "awscni_assigned_ip_per_cidr{cidr=\"10.8.9.20/32\"} 0\nawscni_assigned_ip_per_cidr{cidr=\"10.8.9.16/28\"} 0\n\
+        awscni_assigned_ip_per_eni{eni=\"eni-0123456789abcde09\"} 0\nawscni_assigned_ip_per_cidr{cidr=\"10.8.1.21/32\"} -1\n";
+    let read = scrape(format!("{live}{stale}").as_bytes()).unwrap();
+    assert_eq!(read, scrape(GOLDEN).unwrap());
+    assert_eq!((read.total, read.assigned, read.enis), (Some(3), Some(1), Some(2)));
+}
+
+#[test]
+fn the_version_is_shown_without_what_could_harm() {
+    assert_eq!(scrape(GOLDEN).unwrap().version.as_deref(), Some("v1.23.1"));
+    let odd = format!("awscni_build_info{{version=\"v1\\n{}\"}} 1", "x".repeat(100));
+    assert_eq!(read(&odd).version, Some(format!("v1{}", "x".repeat(38))));
+    assert_eq!(read("").version, None);
+}

@@ -238,3 +238,12 @@ proptest! {
         prop_assert_eq!(outlook.reachable, world(10_000).fill(true));
     }
 }
+
+#[test]
+fn the_kubelets_room_binds_where_it_is_less_than_what_is_free() {
+    let limits =
+        Limits { room: Some(2), ..Limits::of(&pool(18, 2, 1), Mode::Secondary, M5_LARGE, &defaults(), None, 0) };
+    assert_eq!(outlook(&pool(18, 2, 1), &limits, State::Ok), (2, 2, Limit::MaxPods));
+    let none = Limits { room: Some(-1), ..limits };
+    assert_eq!(outlook(&pool(18, 2, 1), &none, State::Ok), (0, 0, Limit::MaxPods));
+}

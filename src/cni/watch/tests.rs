@@ -13,6 +13,7 @@ use super::*;
 use crate::cni::growth::State;
 use crate::cni::limits::Limit;
 use crate::config::{CniConfig, LocalAddress};
+use crate::metrics::cni::HeadroomCollector;
 use prometheus_client::registry::Registry;
 
 const ENIS: &[u8] = include_bytes!("../../../tests/golden/cni/enis-blanked.json");
@@ -26,6 +27,8 @@ enum Answer {
     Body(Vec<u8>),
     /// These bytes, whatever they are, and the end.
     Raw(Vec<u8>),
+    /// The body after so long.
+    Late(Duration, Vec<u8>),
     /// Nothing, for ever.
     Silence,
 }
@@ -75,6 +78,11 @@ impl Peer {
                     "HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n\r\n",
                     body.len()
                 );
+                let _ = stream.write_all(&[head.into_bytes(), body].concat()).await;
+            }
+            Answer::Late(pause, body) => {
+                sleep(pause).await;
+                let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
                 let _ = stream.write_all(&[head.into_bytes(), body].concat()).await;
             }
             Answer::Raw(bytes) => _ = stream.write_all(&bytes).await,
@@ -139,6 +147,7 @@ impl Bench {
         let headroom = sender.subscribe();
         let mut registry = Registry::default();
         let metrics = CniMetrics::register(&mut registry);
+        registry.register_collector(Box::new(HeadroomCollector::new(headroom.clone())));
         tasks.spawn(follow(client, clock, surroundings, sender, metrics));
         Self { peer, headroom, registry, facts, network, _tasks: tasks }
     }
@@ -148,9 +157,14 @@ impl Bench {
         self.headroom.borrow_and_update().clone().unwrap()
     }
 
-    fn failures(&self, source: &str) -> u32 {
+    fn text(&self) -> String {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
+        text
+    }
+
+    fn failures(&self, source: &str) -> u32 {
+        let text = self.text();
         let series = format!("cni_read_failures_total{{source=\"{source}\"}} ");
         text.lines().find_map(|line| line.strip_prefix(series.as_str())).unwrap().parse().unwrap()
     }
@@ -264,4 +278,109 @@ async fn introspection_may_be_a_unix_socket() {
     assert_eq!(headroom.source, Some(Source::Introspection), "{:?}", headroom.problems);
     assert_eq!(bench.peer.times("/v1/enis"), 1);
     std::fs::remove_file(path).unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_hangs_for_five_seconds_is_not_waited_for_nor_taken_for_the_next_one() {
+    let peer = Peer::golden();
+    let old = std::str::from_utf8(ENIS).unwrap().replace("\"networkName\":\"aws-cni\"", "\"networkName\":\"\"");
+    let old = old.replace("\"k8sPodName\":\"api-0\"", "\"k8sPodName\":\"\"");
+    peer.set("/v1/enis", Answer::Late(Duration::from_secs(5), old.into_bytes()));
+    let mut bench = Bench::new(peer).await;
+    let start = Instant::now();
+    let first = bench.next().await;
+    assert_eq!(start.elapsed().as_millis() / 100, 15);
+    assert_eq!((first.source, bench.failures("introspection")), (Some(Source::Metrics), 1));
+    assert!(first.problems["introspection"].contains("in time"), "{:?}", first.problems);
+    bench.peer.set("/v1/enis", Answer::Body(ENIS.to_vec()));
+    let then = bench.next().await;
+    assert_eq!((then.source, then.pool.as_ref().unwrap().assigned), (Some(Source::Introspection), 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn settings_that_cannot_be_asked_for_are_those_of_the_pod_and_asked_for_again() {
+    let raw = |text: &str| Answer::Raw(text.as_bytes().to_vec());
+    for answer in [
+        raw("HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n"),
+        Answer::Body(b"{\"WARM_IP_TARGET\":\"many\"}".to_vec()),
+        Answer::Silence,
+    ] {
+        let peer = Peer::golden();
+        peer.set("/v1/ipamd-env-settings", answer);
+        let mut bench = Bench::new(peer).await;
+        let pod = [("IP_COOLDOWN_PERIOD".to_owned(), Some("0".to_owned()))].into();
+        bench.facts.send_modify(|facts| facts.aws_node = Some(Arc::new(pod)));
+        let mut headroom = bench.next().await;
+        for _ in 0..2 {
+            headroom = bench.next().await;
+        }
+        assert_eq!(headroom.source, Some(Source::Introspection));
+        assert_eq!(headroom.pool.as_ref().unwrap().cooldown, Some(0), "no rest, as the pod's spec has it");
+        assert_eq!(bench.failures("introspection"), 0);
+        assert!(bench.peer.times("/v1/ipamd-env-settings") >= 1);
+        bench.peer.set("/v1/ipamd-env-settings", Answer::Body(SETTINGS.to_vec()));
+        let before = bench.peer.times("/v1/ipamd-env-settings");
+        sleep(Duration::from_mins(6)).await;
+        let asked = bench.peer.times("/v1/ipamd-env-settings") - before;
+        assert!((1..=2).contains(&asked), "{asked} times in six minutes once they can be read");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn targets_that_change_while_ipamd_runs_are_seen_within_five_minutes() {
+    let mut bench = Bench::new(Peer::golden()).await;
+    bench.next().await;
+    assert_eq!(bench.next().await.traps, []);
+    let settings = std::str::from_utf8(SETTINGS).unwrap();
+    let changed = settings.replace("NON_SCHEDULABLE\":false", "NON_SCHEDULABLE\":true");
+    assert_ne!(changed, settings);
+    bench.peer.set("/v1/ipamd-env-settings", Answer::Body(changed.into_bytes()));
+    sleep(Duration::from_mins(6)).await;
+    assert_eq!(bench.headroom.borrow().as_ref().unwrap().traps, [Trap::ManagesUnschedulable]);
+    bench.facts.send_modify(|facts| {
+        let set = [("MINIMUM_IP_TARGET".to_owned(), Some("3".to_owned()))];
+        facts.aws_node = Some(Arc::new(set.into()));
+    });
+    sleep(Duration::from_mins(1)).await;
+    let headroom = bench.headroom.borrow().clone().unwrap();
+    assert!(headroom.traps.contains(&Trap::MinimumWithoutWarm), "{:?}", headroom.traps);
+    assert_eq!(headroom.state, State::ConfigCeiling);
+}
+
+#[tokio::test]
+async fn what_could_be_better_is_told_once_for_each_change() {
+    use crate::cni::advice::Efficiency;
+    let now = crate::clock::Now { instant: Instant::now(), wall: "2026-05-04T10:00:30Z".parse().unwrap() };
+    let facts = NodeFacts { max_pods: Some(11), pods: 4, branch_capacity: Some(9), ..NodeFacts::default() };
+    let reading = Reading { interfaces: Some(Ok(ENIS)), ..Reading::default() };
+    let well = Model::default().observe(now, &reading, &facts).unwrap();
+    let wasted = |efficiency| Efficiency {
+        idle_beyond_max_pods: Some(3),
+        overcommit: Some(2),
+        fragmentation: 0.5,
+        returnable: 32,
+        ..efficiency
+    };
+    let badly = Headroom {
+        efficiency: well.efficiency.map(wasted),
+        warm: Some(WarmTargets { warm_ip: 3, minimum_ip: 9 }),
+        branch_headroom: Some(0),
+        traps: vec![Trap::NoCooldown],
+        doubts: vec![Doubt::Drift],
+        departure: Some(Departure { held: 20, returned: 6, detached: 1 }),
+        ..well.clone()
+    };
+    let mut log = Log::default();
+    let mut told = |headroom: &Headroom| {
+        let text = crate::log::tests::captured(crate::log::LogFormat::Plain, "info", || {
+            log.note(&BTreeMap::new(), Some(headroom));
+        });
+        text.lines().filter(|line| !line.contains("growth of the pool")).count()
+    };
+    let before = told(&well);
+    let all = told(&badly);
+    assert_eq!((before, all), (0, 9), "warm, idle, overcommit, scattered, branches, returned, detached, trap, doubt");
+    assert_eq!((told(&badly), told(&badly)), (0, 0), "nothing has changed");
+    assert_eq!(told(&well), 0);
+    assert_eq!(told(&badly), 8, "and again, but for the targets, which have not changed");
 }

@@ -538,6 +538,7 @@ pub(super) fn node() -> NodeView {
         boot_id: Some("boot-1".into()),
         allocatable_pods: None,
         branch_interfaces: None,
+        provider_id: None,
     }
 }
 

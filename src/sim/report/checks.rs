@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::{Check, Facts, Report, headroom, node};
+use super::{Check, Facts, Report, headroom, node, sinks};
 use crate::config::{Config, Response};
 use crate::drain::outcome::Outcome;
 use crate::signal::Kind;
@@ -51,13 +51,14 @@ pub(super) fn all(scenario: &Scenario, facts: &Facts, report: &Report) -> Vec<Ch
     checks.extend(checker.told());
     checks.extend(checker.metrics());
     checks.extend(checker.events());
+    checks.extend(sinks::checks(&checker));
     checks.extend(checker.headroom());
     checks
 }
 
-struct Checker<'a> {
-    scenario: &'a Scenario,
-    facts: &'a Facts,
+pub(super) struct Checker<'a> {
+    pub(super) scenario: &'a Scenario,
+    pub(super) facts: &'a Facts,
     report: &'a Report,
 }
 

@@ -159,7 +159,7 @@ pub enum CniEvent {
     /// Another release takes over.
     Upgrade(Version),
     /// aws-node is rolled out with another environment.
-    Set(Environment),
+    Set(Box<Environment>),
     /// Others take addresses of a subnet until so many are left.
     Fill {
         /// Its id; absent = the first one.

@@ -9,8 +9,10 @@ use std::time::Duration;
 use super::cni::{HeadroomExpect, HeadroomStory};
 use super::event::FencePart;
 use super::parse;
+use super::sinks::SinkExpect;
 use crate::drain::outcome::Outcome;
 use crate::signal::Kind;
+use crate::sim::sinks::SinkName;
 
 /// Expectations; what is absent has the default that its comment names.
 #[derive(Clone, Debug, Default, PartialEq, serde::Deserialize)]
@@ -76,6 +78,8 @@ pub struct Expect {
     /// Notices that the agents counted together, by kind. Default: 1 spot interruption if there is a notice, one
     /// rebalance recommendation for each that is issued, one scheduled event for each id; others are not judged.
     pub notices: Option<BTreeMap<Kind, u32>>,
+    /// What must have arrived at the sinks, by name. Default: that what arrives is well-formed.
+    pub sinks: BTreeMap<SinkName, SinkExpect>,
 }
 
 impl Expect {
@@ -111,7 +115,7 @@ pub struct NodeExpect {
     /// What the agent says to be coming.
     pub pending: Option<Vec<Kind>>,
     /// The headroom of pod addresses.
-    pub headroom: Option<HeadroomExpect>,
+    pub headroom: Option<Box<HeadroomExpect>>,
 }
 
 /// Two times since the start of the world, both included.

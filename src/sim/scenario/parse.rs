@@ -24,7 +24,7 @@ pub(super) use self::values::{
 };
 use super::{
     ActorDoes, ActorEvent, AgentSpec, Budget, CniSpec, Event, EventBecomes, Expect, HeadroomStory, NodeExpect,
-    NodeSpec, Notice, Phase, PodGroup, Scenario, ScenarioError, ScheduledChange, What,
+    NodeSpec, Notice, Phase, PodGroup, Scenario, ScenarioError, ScheduledChange, Sinks, What,
 };
 
 /// Most pods in one scenario. A node has 110 by default and rarely more than 250.
@@ -59,6 +59,8 @@ struct Document {
     node: NodeSpec,
     cni: Option<Spanned<CniSpec>>,
     #[serde(default)]
+    sinks: Sinks,
+    #[serde(default)]
     agent: AgentSpec,
     #[serde(default)]
     pods: Vec<Spanned<PodGroup>>,
@@ -90,6 +92,7 @@ pub(super) fn scenario(file: &str, text: &str) -> Result<Scenario, ScenarioError
         notice: document.notice,
         node: document.node,
         cni: document.cni.map(Spanned::into_inner),
+        sinks: document.sinks,
         agent: document.agent,
         pods: document.pods.into_iter().map(Spanned::into_inner).collect(),
         budgets: document.budgets.into_iter().map(Spanned::into_inner).collect(),
@@ -205,6 +208,9 @@ impl Document {
             known("Event reason", reason, &EVENT_REASONS)?;
         }
         let groups = expect.min_granted.keys().chain(expect.told.keys()).chain(&expect.untouched);
+        if let Some(sink) = expect.sinks.keys().find(|sink| !self.sinks.contains_key(sink)) {
+            return Err(format!("there is no sink {0:?}; add [sinks.{0}]", sink.as_str()).replace('"', "`"));
+        }
         groups.into_iter().try_for_each(|group| known("pod group", group, &self.group_names()))
     }
 

@@ -21,6 +21,9 @@ impl Scenario {
             notice.back_after = notice.back_after.map(span);
         }
         self.lasts = self.lasts.map(moment);
+        for sink in self.sinks.values_mut() {
+            sink.lasts = sink.lasts.map(moment);
+        }
         self.agent.scale(span);
         for group in &mut self.pods {
             group.grace = up(group.grace, factor);

@@ -7,7 +7,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::{Addresses, WorldError};
+use super::{Addresses, Options, WorldError};
 use crate::admin::{self, Handles};
 use crate::agent::Agent;
 use crate::clock::{Clock, Now};
@@ -17,6 +17,7 @@ use crate::interruption::account::Account;
 use crate::interruption::record::Status;
 use crate::k8s::client;
 use crate::metrics::Metrics;
+use crate::notify::settings::NotifyConfig;
 use crate::sim::objects::NodeSpec;
 use crate::sim::scenario::{AgentDoes, AgentSpec, Scenario};
 
@@ -55,12 +56,13 @@ impl Agents {
         cni: CniConfig,
         clock: Clock,
         admin: Option<std::net::TcpListener>,
-        with_agent: bool,
+        options: &Options,
     ) -> Self {
         let mut config = configured(&scenario.agent, Config::for_node(node));
         config.imds.endpoint = format!("http://{}", at.imds);
         config.boot_id = Some(NodeSpec::new(node).boot_id());
         config.cni = cni;
+        config.otlp.clone_from(&options.otlp);
         let clock = ahead(clock, scenario.node.clock_ahead);
         Self {
             config,
@@ -68,12 +70,17 @@ impl Agents {
             api: at.api,
             clock,
             admin,
-            with_agent,
+            with_agent: options.with_agent,
             lives: Vec::new(),
             tasks: JoinSet::new(),
             ended: true,
             died: None,
         }
+    }
+
+    /// Whom the agent tells, from its next process on.
+    pub(super) fn tells(&mut self, notify: NotifyConfig) {
+        self.config.notify = notify;
     }
 
     pub(super) fn config(&self) -> &Config {
@@ -105,6 +112,7 @@ impl Agents {
             readiness: agent.readiness(),
             status: status.clone(),
             headroom: headroom.clone(),
+            sinks: agent.sinks(),
             clock: self.clock,
             node_name: self.config.node_name.clone(),
             dry_run: self.config.dry_run,
@@ -157,7 +165,7 @@ impl Agents {
             tokio::select! {
                 Ok(()) = life.status.changed() => {}
                 // Where there is no VPC CNI, each reading says so again.
-                Ok(_) = headroom_again(&mut life.headroom) => {}
+                Ok(()) = headroom_again(&mut life.headroom) => {}
                 // The process is gone; its end arrives by the other branch, once.
                 else => std::future::pending::<()>().await,
             }

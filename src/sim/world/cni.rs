@@ -253,7 +253,7 @@ pub(super) fn happen(world: &mut World, event: &CniEvent) {
             let (client, node, notes) = (world.backend.client.clone(), world.node.clone(), world.notes.clone());
             let environment = environment.clone();
             world.tasks.spawn(async move {
-                if let Err(error) = replace_aws_node(client, node, environment).await {
+                if let Err(error) = replace_aws_node(client, node, *environment).await {
                     notes.add(Actor::World, format!("aws-node cannot be rolled out: {error}"), None);
                 }
             });

@@ -7,7 +7,7 @@ use kube::Api;
 use kube::api::ListParams;
 use tokio::time::Instant;
 
-use super::{Run, World, look};
+use super::{Run, World, look, sinks};
 use crate::drain::outcome::Outcome;
 use crate::signal::Kind;
 use crate::sim::gateway::log::LoggedRequest;
@@ -40,6 +40,7 @@ pub(super) async fn collect(world: &World, run: &Run) -> Facts {
         events: events(world).await,
         agent: agent_facts(world),
         cni: cni_facts(world, run),
+        sinks: sinks::facts(world, run),
     }
 }
 

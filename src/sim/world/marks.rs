@@ -30,7 +30,9 @@ impl Marks {
     pub(super) fn of(node: &Node) -> Self {
         let spec = node.spec.as_ref();
         let mut taints = spec.and_then(|spec| spec.taints.clone());
-        taints.iter_mut().for_each(|taints| taints.retain(|taint| !cni::is_cordon_taint(taint)));
+        if let Some(taints) = &mut taints {
+            taints.retain(|taint| !cni::is_cordon_taint(taint));
+        }
         Self {
             cordoned: spec.and_then(|spec| spec.unschedulable).unwrap_or(false),
             taints: taints.unwrap_or_default(),

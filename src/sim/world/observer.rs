@@ -37,11 +37,10 @@ impl Raw {
     fn rank(&self) -> u8 {
         match self.actor {
             Actor::World | Actor::Other(_) => 0,
-            Actor::Imds => 1,
+            Actor::Imds | Actor::Ipamd => 1,
             Actor::Agent if self.what.starts_with(KNOWS) || self.what.starts_with(TAKES_UP) => 2,
             Actor::Agent => 5,
             Actor::Api => 3,
-            Actor::Ipamd => 1,
             Actor::Kubelet => 4,
         }
     }

@@ -179,7 +179,8 @@ fn difference(
     }
     let wrong = stored.iter().find(|(series, value)| {
         let (first, last) = (before.get(series).copied().unwrap_or(f64::NAN), after[series]);
-        !WANDERS.contains(&series.0.as_str()) && !(**value >= first.min(last) && **value <= first.max(last))
+        let within = (first.min(last)..=first.max(last)).contains(*value);
+        !within && !WANDERS.contains(&series.0.as_str())
     });
     Some(wrong.map(|(series, value)| format!("{series:?} is {value}")).unwrap_or_default())
 }

@@ -38,6 +38,9 @@ grace = 60
 stops_after = 50
 ";
 
+/// The shipped scrape, and the same in the classic format.
+const JOBS: [&str; 2] = ["spotwarden", "classic"];
+
 const LIMIT: Duration = Duration::from_secs(40);
 
 /// Labels that prometheus.yaml gives to each target.
@@ -103,20 +106,21 @@ fn prometheus_stores_in_both_formats_what_the_agent_shows() {
     config["scrape_configs"].as_array_mut().unwrap().push(classic);
     let prometheus = Prometheus::start(&config);
     at_rest(&simulation);
-    for job in ["spotwarden", "classic"] {
-        // One scrape at least lies between the two looks, and what changes meanwhile only grows.
-        let mut last = None;
-        eventually(&format!("the same in {job}"), LIMIT, || {
-            let before = simulation.metrics();
-            thread::sleep(Duration::from_millis(2500));
-            let stored = stored(&prometheus, job);
-            let different = difference(&stored, &before, &simulation.metrics());
-            if different.is_some() && different != last {
-                println!("{job}: {different:?}");
-                last.clone_from(&different);
-            }
-            (different.is_none() && stored.len() > 60).then_some(())
-        });
+    // One scrape at least lies between the two looks, and what changes meanwhile only grows.
+    let mut last = None;
+    eventually("the same in both", LIMIT, || {
+        let before = simulation.metrics();
+        thread::sleep(Duration::from_millis(2500));
+        let stored = JOBS.map(|job| stored(&prometheus, job));
+        let after = simulation.metrics();
+        let different = stored.iter().find_map(|stored| difference(stored, &before, &after));
+        if different.is_some() && different != last {
+            println!("{different:?}");
+            last.clone_from(&different);
+        }
+        (different.is_none() && stored.iter().all(|stored| stored.len() > 60)).then_some(())
+    });
+    for job in JOBS {
         let up = prometheus.query(&format!("up{{job=\"{job}\"}}"));
         let labels = json!({"__name__": "up", "job": job, "instance": simulation.node, "node": simulation.node,
             "nodegroup": "pool", "zone": "eu-central-1a", "instance_type": "m5.large"});

@@ -1,6 +1,7 @@
 //! What is read of a simulated ipamd against what is the case on its node.
 
 use super::*;
+use crate::cni::alarm::Alarms;
 use crate::sim::ipamd::{Endpoint, NodeSpec, Settings, SimIpamd, Subnet, Version};
 
 const SUBNET: &str = "subnet-0123456789abcdef0";
@@ -148,6 +149,32 @@ async fn a_cordon_ends_the_reach_as_it_ends_the_growth() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn ipamd_is_asked_at_most_once_in_ten_seconds() {
+    let mut world = World::new(NodeSpec::default(), &[]).await;
+    world.next_is_true("at first").await;
+    let before = world.sim.requests().len();
+    sleep(Duration::from_mins(60)).await;
+    let asked = world.sim.requests().len() - before;
+    assert!((300..=360).contains(&asked), "{asked} requests in an hour");
+    assert_eq!(world.sim.most_in_flight(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn waves_of_pods_raise_no_alarm_however_they_fall_on_the_readings() {
+    let mut world = World::new(NodeSpec::default(), &[]).await;
+    let mut alarms = Alarms::default();
+    let clock = Clock::anchored("2026-05-04T10:00:00Z".parse().unwrap());
+    for wave in 0..40_u64 {
+        world.add(6);
+        sleep(Duration::from_secs(20 + wave % 9)).await;
+        world.remove(6);
+        sleep(Duration::from_secs(20 + wave % 7)).await;
+        let headroom = world.bench.headroom.borrow().clone().unwrap();
+        assert!(alarms.step(clock.now(), &headroom).is_empty(), "wave {wave}: {headroom:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_ipamd_that_is_killed_is_down_and_comes_back() {
     let mut world = World::new(NodeSpec::default(), &[]).await;
     world.next_is_true("at first").await;
@@ -160,4 +187,176 @@ async fn an_ipamd_that_is_killed_is_down_and_comes_back() {
     world.sim.restart();
     sleep(Duration::from_mins(3)).await;
     world.next_is_true("back").await;
+}
+
+impl World {
+    /// A round over the interfaces by IMDS ends.
+    fn walk(&self) {
+        let network = crate::monitor::network::tests::network(&self.sim.network_tree());
+        self.bench.network.send_replace(Some(Ok(Arc::new(network))));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_ipamd_the_pool_is_what_ec2_has_attached_and_an_upper_bound() {
+    let mut world = World::new(NodeSpec::default(), &[]).await;
+    world.add(6);
+    world.next_is_true("at first").await;
+    world.remove(2);
+    sleep(Duration::from_secs(1)).await;
+    let truth = world.sim.truth();
+    world.sim.kill();
+    let mut found = world.bench.next().await;
+    for _ in 0..4 {
+        world.walk();
+        found = world.bench.next().await;
+    }
+    assert_eq!((found.source, found.confidence.as_str()), (Some(Source::Imds), "estimate"));
+    let pool = found.pool.as_ref().unwrap();
+    assert_eq!((pool.total, pool.assigned, pool.cooldown), (truth.total, truth.assigned, None));
+    assert!(truth.cooling == 2 && pool.free() == truth.free + truth.cooling, "{truth:?}");
+    assert_eq!((found.state, found.outlook.unwrap().reachable), (State::IpamdDown, pool.free()));
+    let share = &found.subnets[SUBNET];
+    assert_eq!((share.pool, share.interfaces, share.usable()), (truth.total, truth.enis, Some(251)));
+    let text = world.bench.text();
+    assert!(!text.contains("state=\"cooldown\""), "{text}");
+    world.bench.network.send_replace(Some(Err("too slow".to_owned())));
+    found = world.bench.next().await;
+    assert_eq!((found.source, found.problems["imds"].as_str()), (Some(Source::Imds), "too slow"));
+    assert_eq!(world.bench.failures("imds"), 1);
+    for _ in 0..3 {
+        world.bench.network.send_replace(Some(Err("too slow".to_owned())));
+        found = world.bench.next().await;
+    }
+    assert_eq!((found.source, &found.pool), (None, &None));
+    world.walk();
+    assert_eq!(world.bench.next().await.source, Some(Source::Imds));
+    sleep(Duration::from_mins(20)).await;
+    assert_eq!(world.bench.headroom.borrow().as_ref().unwrap().source, None, "nobody goes by what is long ago");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_old_cni_has_its_subnets_named_by_imds() {
+    let spec = NodeSpec { version: Version(1, 16, 0), ..NodeSpec::default() };
+    let mut world = World::new(spec, &[]).await;
+    assert!(world.next_is_true("without").await.subnets.is_empty());
+    world.walk();
+    let found = world.next_is_true("with").await;
+    let block = found.subnets[SUBNET].block.unwrap().to_string();
+    assert_eq!((found.source, block.as_str()), (Some(Source::Introspection), "10.8.1.0/24"));
+    assert_eq!(found.pool.as_ref().unwrap().interfaces[0].subnet_id.as_deref(), Some(SUBNET));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pool_that_is_not_what_ec2_has_is_doubted_after_two_minutes_and_growth_is_not() {
+    let mut world = World::new(NodeSpec::default(), &[]).await;
+    for minute in 0..12 {
+        world.add(2);
+        world.walk();
+        for _ in 0..4 {
+            assert_eq!(world.bench.next().await.doubts, [], "minute {minute}");
+        }
+    }
+    let mut lost = world.sim.network_tree();
+    let addresses = lost.values_mut().find(|text| text.matches('\n').count() > 3).unwrap();
+    addresses.truncate(addresses.rfind('\n').unwrap());
+    let mut doubted_after = 0;
+    for reading in 0..20 {
+        let network = crate::monitor::network::tests::network(&lost);
+        world.bench.network.send_replace(Some(Ok(Arc::new(network))));
+        doubted_after = reading;
+        if world.bench.next().await.doubts.contains(&Doubt::Drift) {
+            break;
+        }
+    }
+    assert!((8..=10).contains(&doubted_after), "{doubted_after} readings of 15 s");
+    world.walk();
+    assert_eq!(world.bench.next().await.doubts, []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_is_the_subnets_for_ten_minutes_and_ends_with_growth() {
+    let mut world = World::new(NodeSpec::default(), &[]).await;
+    world.next_is_true("at first").await;
+    assert_eq!(world.bench.headroom.borrow().as_ref().unwrap().refused, None);
+    world.sim.leave_free(SUBNET, 0);
+    world.add(4);
+    world.bench.next().await;
+    world.bench.next().await;
+    let found = world.next_is_true("full").await;
+    assert_eq!(found.refused.as_ref().unwrap().subnets, SUBNET);
+    assert_eq!(found.refusals, [(SUBNET.to_owned(), true)].into());
+    world.sim.free_others(SUBNET);
+    for _ in 0..12 {
+        world.bench.next().await;
+    }
+    let found = world.next_is_true("room again").await;
+    assert_eq!((found.refused.as_ref(), &found.refusals), (None, &[(SUBNET.to_owned(), false)].into()));
+}
+
+/// Pods leave a cordoned node for five minutes; what it gave back and how many interfaces went.
+async fn departs(settings: Settings, environment: &[(&str, &str)]) -> (i64, u64) {
+    let mut world = World::new(with(settings), environment).await;
+    world.add(9);
+    sleep(Duration::from_mins(1)).await;
+    world.add(9);
+    sleep(Duration::from_mins(1)).await;
+    world.next_is_true("at first").await;
+    world.sim.set_unschedulable(true);
+    world.bench.facts.send_modify(|facts| facts.cordoned = true);
+    world.bench.next().await;
+    world.remove(18);
+    sleep(Duration::from_mins(5)).await;
+    let found = world.bench.next().await;
+    let departure = found.departure.unwrap();
+    assert_eq!(departure.held - departure.returned, world.sim.truth().total + world.sim.truth().enis);
+    (departure.returned, departure.detached)
+}
+
+#[tokio::test(start_paused = true)]
+async fn during_a_drain_no_interface_moves_and_what_is_given_back_is_told() {
+    let warm = Settings { warm_ip_target: 2, minimum_ip_target: 2, ..Settings::default() };
+    let environment = [("WARM_IP_TARGET", "2"), ("MINIMUM_IP_TARGET", "2")];
+    let (returned, detached) = departs(warm.clone(), &environment).await;
+    assert!(returned > 0 && detached == 0, "{returned} {detached}");
+    assert_eq!(
+        departs(Settings::default(), &[]).await,
+        (0, 0),
+        "by default nothing comes back before the instance goes"
+    );
+    let meddling = Settings { manage_enis_non_schedulable: true, ..Settings::default() };
+    let (returned, detached) = departs(meddling, &[("AWS_MANAGE_ENIS_NON_SCHEDULABLE", "true")]).await;
+    assert!(returned >= 10 && detached >= 1, "{returned} {detached}");
+}
+
+/// An hour of a pod that comes and goes beside four others; the last reading, and the series of the CNI.
+async fn hour_of_little(settings: Settings, environment: &[(&str, &str)]) -> (Arc<Headroom>, Vec<String>) {
+    let mut world = World::new(with(settings), environment).await;
+    world.add(4);
+    world.walk();
+    for reading in 0..260_u32 {
+        if reading % 8 == 0 {
+            world.add(1);
+        } else if reading % 8 == 4 {
+            world.remove(1);
+        }
+        assert_eq!(world.bench.next().await.warm.is_some(), reading >= 240, "reading {reading}");
+    }
+    let text = world.bench.text();
+    let series = text.lines().filter(|line| line.starts_with("cni_")).map(str::to_owned).collect();
+    (world.bench.next().await, series)
+}
+
+#[tokio::test(start_paused = true)]
+async fn warm_targets_are_advised_after_an_hour() {
+    let (found, series) = hour_of_little(Settings::default(), &[]).await;
+    let warm = found.warm.unwrap();
+    assert!((1..=3).contains(&warm.warm_ip) && (5..=8).contains(&warm.minimum_ip), "{warm:?}");
+    assert!(warm.idle(found.pool.as_ref().unwrap().free()) > 5, "the default keeps a whole interface in reserve");
+    assert!(!series.iter().any(|line| line.contains("idle")), "but no more than that: {series:?}");
+    let large = Settings { warm_ip_target: 22, ..Settings::default() };
+    let (found, series) = hour_of_little(large, &[("WARM_IP_TARGET", "22")]).await;
+    let idle = found.warm.unwrap().idle(found.pool.as_ref().unwrap().free());
+    assert!(idle >= 18, "{idle}");
+    assert!(series.iter().any(|line| line.starts_with("cni_idle_ip_addresses{reason=\"warm_targets\"}")), "{series:?}");
 }

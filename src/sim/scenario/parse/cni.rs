@@ -138,7 +138,7 @@ impl TryFrom<RawCniEvent> for CniEvent {
                 let text = raw.version.ok_or(NEEDS)?;
                 Self::Upgrade(text.parse().map_err(|error| format!("{text:?} is {error}"))?)
             }
-            Does::Set => Self::Set(raw.settings.ok_or(NEEDS)?),
+            Does::Set => Self::Set(Box::new(raw.settings.ok_or(NEEDS)?)),
             Does::Fill => Self::Fill { subnet, free: raw.free.ok_or(NEEDS)? },
             Does::Fragment => Self::Fragment { subnet, blocks: raw.blocks.ok_or(NEEDS)? },
             Does::Empty => Self::Empty { subnet },

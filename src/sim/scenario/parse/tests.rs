@@ -227,6 +227,8 @@ fn the_page_for_people_names_every_key() {
         "[[events]]\ninstance.",
         "[[events]]\nlook.",
         "[expect]\n",
+        "[sinks.slack]\n",
+        "[sinks.slack]\n[expect.sinks.slack]\n",
         "[expect.headroom]\n",
     ];
     for table in tables {
