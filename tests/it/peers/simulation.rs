@@ -39,7 +39,7 @@ pub(crate) struct Simulation {
     pub(crate) admin: String,
     /// The node's name.
     pub(crate) node: String,
-    _folder: Folder,
+    folder: Folder,
 }
 
 impl Simulation {
@@ -48,7 +48,7 @@ impl Simulation {
         let folder = Folder::new(name);
         let (world, told) = world(name, scenario, &folder, &[]);
         let (admin, node) = (address(&told["admin"]), told["node"].as_str().unwrap().to_owned());
-        Self { _world: world, _agent: None, admin, node, _folder: folder }
+        Self { _world: world, _agent: None, admin, node, folder: folder }
     }
 
     /// The same with `spotwarden run` as a process of its own, as it runs on a node, with these variables.
@@ -73,7 +73,7 @@ impl Simulation {
             let line: Value = serde_json::from_str(line).ok()?;
             (line["message"] == "starting").then(|| line["admin"].as_str().map(str::to_owned))?
         });
-        Self { _world: world, _agent: Some(agent), admin, node, _folder: folder }
+        Self { _world: world, _agent: Some(agent), admin, node, folder: folder }
     }
 
     /// What `/metrics` answers to somebody who prefers `accept`.
@@ -81,6 +81,11 @@ impl Simulation {
         let answer = request(&self.admin, "GET", "/metrics", &format!("Accept: {accept}\r\n"), "");
         assert_eq!(answer.status, 200, "{}", answer.body);
         answer
+    }
+
+    /// The agent's log so far; of one that is a process of its own.
+    pub(crate) fn agent_log(&self) -> String {
+        std::fs::read_to_string(self.folder.path("agent-log")).unwrap_or_default()
     }
 
     /// What `/metrics` says now.
