@@ -16,7 +16,7 @@ use super::forecast::{Forecast, Present, Recorder};
 use super::growth::{Counted, Sight, State, Tracker};
 use super::limits::{Instance, Limit, Limits, Outlook};
 use super::node::NodeFacts;
-use super::pool::{Mode, Pool};
+use super::pool::{Mode, PREFIX_SIZE, Pool};
 use super::settings::{self, Running, Settings};
 use super::source::{Confidence, Source, Streak, choose};
 use super::subnet::{Refusals, Refused, SubnetShare, shares};
@@ -123,6 +123,16 @@ pub struct Headroom {
     pub traps: Vec<Trap>,
     /// Sums that have not added up for some time.
     pub doubts: Vec<Doubt>,
+}
+
+impl Headroom {
+    /// Free addresses beyond the warm target that would do, where they are more than the CNI keeps by default, which is less
+    /// than two interfaces' worth, or two prefixes.
+    pub fn notable_idle(&self) -> Option<i64> {
+        let (warm, pool) = self.warm.zip(self.pool.as_ref())?;
+        let step = if pool.prefixes > 0 { PREFIX_SIZE } else { self.limits.per_eni? };
+        Some(warm.idle(pool.free())).filter(|idle| *idle >= 2 * step)
+    }
 }
 
 /// The memory from one reading to the next.

@@ -31,7 +31,7 @@ impl Write for Lines {
 }
 
 /// What is written while `body` runs.
-fn captured(format: LogFormat, filter: &str, body: impl FnOnce()) -> String {
+pub(crate) fn captured(format: LogFormat, filter: &str, body: impl FnOnce()) -> String {
     let lines = Lines::default();
     let writer = lines.clone();
     let config = LogConfig { format, filter: filter.parse().unwrap() };

@@ -230,10 +230,9 @@ fn findings(encoder: &mut DescriptorEncoder, headroom: &Headroom) -> Result<(), 
         let help = "Pods that can be placed here and never get an address; absent if all can.";
         gauge(encoder, "cni_overcommit_pods", help, None, pods as f64)?;
     }
-    let warm = headroom.warm.zip(headroom.pool.as_ref()).map(|(warm, pool)| warm.idle(pool.free()));
     let efficiency = headroom.efficiency;
     let idle = [
-        ("warm_targets", warm),
+        ("warm_targets", headroom.notable_idle()),
         ("max_pods", efficiency.and_then(|efficiency| efficiency.idle_beyond_max_pods)),
         ("scattered", efficiency.filter(Efficiency::is_scattered).map(|efficiency| efficiency.returnable)),
     ];

@@ -42,6 +42,7 @@ const PURE: &[&str] = &[
     "notify::webhook",
     "otlp::names",
     "otlp::schedule",
+    "trace::spans",
     "report::find",
     "report::svg",
     "report::table",
@@ -63,7 +64,8 @@ const PURE_MAY_USE: [&str; 7] = [
 ];
 
 /// Crates that pure modules may use. Everything else reaches a socket, a task or the outside in some way.
-const PURE_CRATES: [&str; 9] = ["alloc", "backon", "core", "jiff", "ring", "serde", "serde_json", "std", "thiserror"];
+const PURE_CRATES: [&str; 10] =
+    ["alloc", "backon", "core", "jiff", "opentelemetry_proto", "ring", "serde", "serde_json", "std", "thiserror"];
 
 /// Parts of the standard library that are not plain computation.
 const IMPURE_STD: [&str; 9] = [
@@ -201,7 +203,7 @@ fn decisions_touch_no_socket_clock_task_or_log() {
     let crates = crates();
     let pure: Vec<Module> = modules().into_iter().filter(Module::is_pure).collect();
     for name in PURE {
-        assert!(pure.iter().any(|module| module.name == name), "src/{name}.rs is gone: name its successor in PURE");
+        assert!(pure.iter().any(|module| module.name == *name), "src/{name}.rs is gone: name its successor in PURE");
     }
     let complaints = complaints(&pure, |mention| impure(mention, &crates));
     assert!(complaints.is_empty(), "{}", complaints.join("\n"));

@@ -190,6 +190,22 @@ async fn a_bad_end_is_a_bad_verdict() {
     assert_eq!(failed, ["the node is clear before the deadline", "the number of pods cut off by the power is 0"]);
 }
 
+/// Where nobody listens at ipamd's addresses, the agent has nothing to say of addresses; where ipamd answers, it says so.
+#[tokio::test(start_paused = true)]
+async fn only_a_node_with_the_vpc_cni_has_a_headroom() {
+    for (cni, expected) in [("", false), ("[cni]\n", true)] {
+        let text = format!("title = \"t\"\nlasts = 60\n{cni}[[pods]]\nname = \"web\"\n");
+        let scenario = Scenario::parse("quiet.toml", &text).unwrap();
+        let (clock, mut lines) = (virtual_clock(), Vec::new());
+        let tell = |entry: TimelineEntry| lines.push(entry.line(false));
+        let report = World::run(&scenario, BackendHandle::embedded(clock), clock, tell).await.unwrap();
+        assert!(report.passed, "{}", report.text(false));
+        assert_eq!(lines.iter().any(|line| line.contains("sees addresses for")), expected, "{lines:#?}");
+        assert_eq!((report.headroom.is_some(), report.text(false).contains("pod IPs")), (expected, expected));
+        assert!(!report.events.keys().any(|reason| reason.starts_with("PodIPs")), "{:?}", report.events);
+    }
+}
+
 /// Both directions: a call without a rule would fail in a cluster, a rule without a call is a right for nothing.
 #[tokio::test(start_paused = true)]
 async fn the_manifests_grant_exactly_the_calls_of_all_scenarios() {

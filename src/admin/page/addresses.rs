@@ -94,8 +94,11 @@ fn advice(out: &mut String, headroom: &Headroom) -> fmt::Result {
 mod tests {
     use super::*;
     use crate::clock::Now;
+    use crate::cni::advice::{Doubt, Efficiency};
+    use crate::cni::departure::Departure;
     use crate::cni::model::{Model, Reading};
     use crate::cni::node::NodeFacts;
+    use crate::cni::warm::WarmTargets;
 
     fn headroom() -> Headroom {
         let now = Now { instant: tokio::time::Instant::now(), wall: "2026-05-04T10:00:30Z".parse().unwrap() };
@@ -142,5 +145,37 @@ mod tests {
         assert!(!text.contains("<script>"), "{text}");
         headroom.forecast.exhausted_now = Some(f64::INFINITY);
         assert!(section(&headroom).contains("<td>never</td>"));
+    }
+
+    #[tokio::test]
+    async fn subnets_advice_and_what_is_given_back_have_rows() {
+        let mut headroom = headroom();
+        let subnet = "subnet-0123456789abcdef0";
+        headroom.subnets.values_mut().for_each(|share| share.block = "10.8.1.0/24".parse().ok());
+        headroom.refusals = [(subnet.to_owned(), true)].into();
+        headroom.departure = Some(Departure { held: 20, returned: 6, detached: 1 });
+        headroom.warm = Some(WarmTargets { warm_ip: 0, minimum_ip: 4 });
+        headroom.branch_headroom = Some(7);
+        let wasted = |efficiency| Efficiency {
+            idle_beyond_max_pods: Some(3),
+            fragmentation: 0.5,
+            returnable: 16,
+            overcommit: Some(2),
+            ..efficiency
+        };
+        headroom.efficiency = headroom.efficiency.map(wasted);
+        headroom.doubts = vec![Doubt::PrimaryInPool];
+        let text = section(&headroom);
+        for row in [
+            "<td>subnet-0123456789abcdef0: 3 for pods and 2 of interfaces of 251 in 10.8.1.0/24; EC2 refused more lately</td>",
+            "<td>6 of 20 addresses since the cordon; 1 interfaces were detached, which a cordon should prevent</td>",
+            "<td>WARM_IP_TARGET=0 and MINIMUM_IP_TARGET=4 would do; 1 free beyond that</td>",
+            "; 3 are more than the kubelet takes pods; prefixes are scattered by 50 %, packed pods would free 16</td>",
+            "<td>2 pods can be placed here that can never get an address</td>",
+            "<td>7 more</td>",
+            "update the CNI</td>",
+        ] {
+            assert!(text.contains(row), "{row} in\n{text}");
+        }
     }
 }

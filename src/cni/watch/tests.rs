@@ -346,3 +346,41 @@ async fn targets_that_change_while_ipamd_runs_are_seen_within_five_minutes() {
     assert!(headroom.traps.contains(&Trap::MinimumWithoutWarm), "{:?}", headroom.traps);
     assert_eq!(headroom.state, State::ConfigCeiling);
 }
+
+#[tokio::test]
+async fn what_could_be_better_is_told_once_for_each_change() {
+    use crate::cni::advice::Efficiency;
+    let now = crate::clock::Now { instant: Instant::now(), wall: "2026-05-04T10:00:30Z".parse().unwrap() };
+    let facts = NodeFacts { max_pods: Some(11), pods: 4, branch_capacity: Some(9), ..NodeFacts::default() };
+    let reading = Reading { interfaces: Some(Ok(ENIS)), ..Reading::default() };
+    let well = Model::default().observe(now, &reading, &facts).unwrap();
+    let wasted = |efficiency| Efficiency {
+        idle_beyond_max_pods: Some(3),
+        overcommit: Some(2),
+        fragmentation: 0.5,
+        returnable: 32,
+        ..efficiency
+    };
+    let badly = Headroom {
+        efficiency: well.efficiency.map(wasted),
+        warm: Some(WarmTargets { warm_ip: 3, minimum_ip: 9 }),
+        branch_headroom: Some(0),
+        traps: vec![Trap::NoCooldown],
+        doubts: vec![Doubt::Drift],
+        departure: Some(Departure { held: 20, returned: 6, detached: 1 }),
+        ..well.clone()
+    };
+    let mut log = Log::default();
+    let mut told = |headroom: &Headroom| {
+        let text = crate::log::tests::captured(crate::log::LogFormat::Plain, "info", || {
+            log.note(&BTreeMap::new(), Some(headroom));
+        });
+        text.lines().filter(|line| !line.contains("growth of the pool")).count()
+    };
+    let before = told(&well);
+    let all = told(&badly);
+    assert_eq!((before, all), (0, 9), "warm, idle, overcommit, scattered, branches, returned, detached, trap, doubt");
+    assert_eq!((told(&badly), told(&badly)), (0, 0), "nothing has changed");
+    assert_eq!(told(&well), 0);
+    assert_eq!(told(&badly), 8, "and again, but for the targets, which have not changed");
+}

@@ -71,6 +71,7 @@ pub(in crate::metrics) fn everything() -> Arc<Headroom> {
     };
     headroom.efficiency = headroom.efficiency.map(wasted);
     headroom.warm = Some(WarmTargets { warm_ip: 0, minimum_ip: 4 });
+    headroom.pool.as_mut().unwrap().total = 90;
     headroom.subnets.values_mut().for_each(|share| share.block = "10.8.1.0/24".parse().ok());
     headroom.refusals = [("subnet-0123456789abcdef0".to_owned(), true)].into();
     headroom.branch_headroom = Some(9);

@@ -329,10 +329,11 @@ async fn during_a_drain_no_interface_moves_and_what_is_given_back_is_told() {
     assert!(returned >= 10 && detached >= 1, "{returned} {detached}");
 }
 
-#[tokio::test(start_paused = true)]
-async fn warm_targets_are_advised_after_an_hour() {
-    let mut world = World::new(NodeSpec::default(), &[]).await;
+/// An hour of a pod that comes and goes beside four others; the last reading, and the series of the CNI.
+async fn hour_of_little(settings: Settings, environment: &[(&str, &str)]) -> (Arc<Headroom>, Vec<String>) {
+    let mut world = World::new(with(settings), environment).await;
     world.add(4);
+    world.walk();
     for reading in 0..260_u32 {
         if reading % 8 == 0 {
             world.add(1);
@@ -341,8 +342,21 @@ async fn warm_targets_are_advised_after_an_hour() {
         }
         assert_eq!(world.bench.next().await.warm.is_some(), reading >= 240, "reading {reading}");
     }
-    let found = world.bench.next().await;
+    let text = world.bench.text();
+    let series = text.lines().filter(|line| line.starts_with("cni_")).map(str::to_owned).collect();
+    (world.bench.next().await, series)
+}
+
+#[tokio::test(start_paused = true)]
+async fn warm_targets_are_advised_after_an_hour() {
+    let (found, series) = hour_of_little(Settings::default(), &[]).await;
     let warm = found.warm.unwrap();
     assert!((1..=3).contains(&warm.warm_ip) && (5..=8).contains(&warm.minimum_ip), "{warm:?}");
     assert!(warm.idle(found.pool.as_ref().unwrap().free()) > 5, "the default keeps a whole interface in reserve");
+    assert!(!series.iter().any(|line| line.contains("idle")), "but no more than that: {series:?}");
+    let large = Settings { warm_ip_target: 22, ..Settings::default() };
+    let (found, series) = hour_of_little(large, &[("WARM_IP_TARGET", "22")]).await;
+    let idle = found.warm.unwrap().idle(found.pool.as_ref().unwrap().free());
+    assert!(idle >= 18, "{idle}");
+    assert!(series.iter().any(|line| line.starts_with("cni_idle_ip_addresses{reason=\"warm_targets\"}")), "{series:?}");
 }
