@@ -48,7 +48,7 @@ impl Simulation {
         let folder = Folder::new(name);
         let (world, told) = world(name, scenario, &folder, &[]);
         let (admin, node) = (address(&told["admin"]), told["node"].as_str().unwrap().to_owned());
-        Self { _world: world, _agent: None, admin, node, folder: folder }
+        Self { _world: world, _agent: None, admin, node, folder }
     }
 
     /// The same with `spotwarden run` as a process of its own, as it runs on a node, with these variables.
@@ -73,7 +73,7 @@ impl Simulation {
             let line: Value = serde_json::from_str(line).ok()?;
             (line["message"] == "starting").then(|| line["admin"].as_str().map(str::to_owned))?
         });
-        Self { _world: world, _agent: Some(agent), admin, node, folder: folder }
+        Self { _world: world, _agent: Some(agent), admin, node, folder }
     }
 
     /// What `/metrics` answers to somebody who prefers `accept`.
