@@ -332,10 +332,8 @@ proptest! {
         for manner in [Manner::Once, Manner::Level] {
             let mut desk = Desk::new(manner);
             let (mut told, mut failing) = (Vec::new(), fails.iter().cycle());
-            let mut first = None;
+            let (mut first, mut current) = (None, 0);
             for (what, which, wait) in &sequence {
-                let kind = Kind::ALL[usize::from(*which) % 4];
-                let mut account = Account { trace_id: format!("{which}"), ..of_kind(kind, Some(desk.at() + 118.0)) };
                 let milestone = match what {
                     0 | 1 => Milestone::Announced,
                     2 => Milestone::Resumed,
@@ -344,6 +342,10 @@ proptest! {
                     5 => Milestone::Over,
                     _ => Milestone::Fenced,
                 };
+                // Only what is announced anew can be another interruption.
+                if milestone == Milestone::Announced { current = *which; }
+                let kind = Kind::ALL[usize::from(current) % 4];
+                let mut account = Account { trace_id: format!("{current}"), ..of_kind(kind, Some(desk.at() + 118.0)) };
                 if milestone == Milestone::Over { account = ended(&account); }
                 if milestone == Milestone::Announced && first.is_none() { first = Some(desk.at()); }
                 desk.note(milestone, &account);
