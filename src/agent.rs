@@ -164,6 +164,11 @@ impl Agent {
         Some(Traces::new(exporter, config.resource.clone(), self.identity.subscribe()))
     }
 
+    /// The account of the present interruption, or the last one, as it grows between two milestones.
+    pub fn account(&self) -> watch::Receiver<Option<Arc<Account>>> {
+        self.account.subscribe()
+    }
+
     /// Who outside of the cluster is told, and how that went last.
     pub fn sinks(&self) -> watch::Receiver<Vec<SinkStatus>> {
         self.sinks.subscribe()

@@ -282,6 +282,9 @@ pub fn sinks(config: &NotifyConfig) -> Vec<SinkStatus> {
     Target::all(config).iter().map(status).collect()
 }
 
+/// Tells one sink, until the agent stops.
+pub type Telling = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// One future for each sink, which ends some time after `closing` has become true.
 pub fn tellers(
     config: &NotifyConfig,
@@ -289,7 +292,7 @@ pub fn tellers(
     sources: &Sources,
     news: impl Fn() -> broadcast::Receiver<News>,
     closing: &watch::Sender<bool>,
-) -> Result<Vec<Pin<Box<dyn Future<Output = ()> + Send>>>, EgressError> {
+) -> Result<Vec<Telling>, EgressError> {
     if config.is_empty() {
         return Ok(Vec::new());
     }
@@ -306,7 +309,7 @@ pub fn tellers(
             head: head.clone(),
             plan,
         };
-        Box::pin(teller.run(news(), closing.subscribe())) as Pin<Box<dyn Future<Output = ()> + Send>>
+        Box::pin(teller.run(news(), closing.subscribe())) as Telling
     };
     Ok(Target::all(config).into_iter().enumerate().map(teller).collect())
 }

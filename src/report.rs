@@ -158,12 +158,16 @@ pub fn choose(file: &str, text: &str, trace: Option<&str>) -> Result<(Account, O
 
 fn show(file: &str, text: &str, output: Format, trace: Option<&str>) -> Result<(String, Option<String>), ReportError> {
     let (account, others) = choose(file, text, trace)?;
-    let shown = match output {
-        Format::Table => table::table(&account),
-        Format::Svg => svg::svg(&account),
-        Format::Json => serde_json::to_string_pretty(&account).map_or_else(|_| String::new(), |text| text + "\n"),
-    };
-    Ok((shown, others))
+    Ok((rendered(&account, output), others))
+}
+
+/// The account as `output` shows it.
+pub fn rendered(account: &Account, output: Format) -> String {
+    match output {
+        Format::Table => table::table(account),
+        Format::Svg => svg::svg(account),
+        Format::Json => serde_json::to_string_pretty(account).map_or_else(|_| String::new(), |text| text + "\n"),
+    }
 }
 
 #[cfg(test)]

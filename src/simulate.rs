@@ -4,6 +4,7 @@
 //! asked or changed.
 
 mod output;
+mod replay;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -11,10 +12,13 @@ use std::process::ExitCode;
 
 use crate::cli::USAGE;
 use crate::clock::Clock;
+use crate::interruption::account::Account;
+use crate::report;
 use crate::sim::pace::Speed;
 use crate::sim::scenario::{Scenario, ScenarioError, shipped};
 use crate::sim::world::{BackendHandle, Options, World, WorldError};
 use output::{Format, Output};
+use replay::ReplayError;
 
 /// What `simulate` is asked to do.
 #[derive(Clone, Debug, clap::Args)]
@@ -22,6 +26,10 @@ pub struct Args {
     /// A scenario's name (see --list) or a scenario file
     #[arg(long, value_name = "NAME|FILE", default_value = "plain-notice")]
     scenario: String,
+
+    /// Play an interruption again from the report in an agent's log (`-` reads standard input), and compare
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["scenario", "list", "serve"])]
+    replay: Option<String>,
 
     /// Show the scenarios that come with the program
     #[arg(long)]
@@ -69,6 +77,10 @@ enum SimulateError {
     #[error(transparent)]
     Scenario(#[from] ScenarioError),
     #[error(transparent)]
+    Report(#[from] report::ReportError),
+    #[error(transparent)]
+    Replay(#[from] ReplayError),
+    #[error(transparent)]
     World(#[from] WorldError),
     #[error("no runtime: {0}")]
     Runtime(#[source] io::Error),
@@ -85,7 +97,12 @@ pub fn main(args: &Args) -> ExitCode {
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             output.error(&error.to_string());
-            if matches!(error, SimulateError::Scenario(_)) { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
+            match error {
+                SimulateError::Scenario(_) | SimulateError::Report(_) | SimulateError::Replay(_) => {
+                    ExitCode::from(USAGE)
+                }
+                SimulateError::World(_) | SimulateError::Runtime(_) | SimulateError::Signals(_) => ExitCode::FAILURE,
+            }
         }
     }
 }
@@ -96,7 +113,11 @@ fn list(output: &mut Output) -> Result<bool, SimulateError> {
 }
 
 fn simulate(args: &Args, output: &mut Output) -> Result<bool, SimulateError> {
-    let scenario = Scenario::load(&args.scenario)?;
+    let past = args.replay.as_deref().map(past).transpose()?;
+    let scenario = match &past {
+        Some(account) => replay::scenario(account)?,
+        None => Scenario::load(&args.scenario)?,
+    };
     let speed = args.speed.unwrap_or(if args.serve { Speed::Real } else { SPEED });
     let runtime = speed.runtime().map_err(SimulateError::Runtime)?;
     runtime.block_on(async {
@@ -107,7 +128,7 @@ fn simulate(args: &Args, output: &mut Output) -> Result<bool, SimulateError> {
             }
         };
         tokio::select! {
-            result = play(args, &scenario, speed, output) => result,
+            result = play(args, &scenario, past.as_ref(), speed, output) => result,
             // This is how a world that is kept up ends; any other ends with the process, by the signal's default action.
             result = interrupted, if args.serve => result,
             () = speed.pace() => Ok(false),
@@ -115,7 +136,19 @@ fn simulate(args: &Args, output: &mut Output) -> Result<bool, SimulateError> {
     })
 }
 
-async fn play(args: &Args, scenario: &Scenario, speed: Speed, output: &mut Output) -> Result<bool, SimulateError> {
+/// The interruption that is to be played again.
+fn past(file: &str) -> Result<Account, SimulateError> {
+    let (account, _) = report::choose(file, &report::read(file)?, None)?;
+    Ok(account)
+}
+
+async fn play(
+    args: &Args,
+    scenario: &Scenario,
+    past: Option<&Account>,
+    speed: Speed,
+    output: &mut Output,
+) -> Result<bool, SimulateError> {
     // Real time needs no clock of its own; any other speed begins now and drifts from there.
     let clock = match speed {
         Speed::Real => Clock::System,
@@ -127,7 +160,13 @@ async fn play(args: &Args, scenario: &Scenario, speed: Speed, output: &mut Outpu
         output.addresses(world.addresses(), world.node_name());
     }
     output.head();
-    let report = world.play(|entry| output.entry(&entry)).await;
+    let mut report = world.play(|entry| output.entry(&entry)).await;
+    if let Some(past) = past {
+        replay::compare(&mut report, past);
+    }
+    if let Some(account) = world.account() {
+        output.account(&account);
+    }
     output.report(&report);
     if args.serve {
         output.stays();

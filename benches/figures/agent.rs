@@ -21,6 +21,8 @@ pub(crate) struct Settings<'a> {
     pub(crate) imds: &'a str,
     /// Introspection and metrics of ipamd.
     pub(crate) ipamd: &'a [String; 2],
+    /// Further environment variables.
+    pub(crate) more: &'a [(&'static str, String)],
     /// Where its log goes.
     pub(crate) log: PathBuf,
 }
@@ -47,6 +49,7 @@ impl Agent {
             .env("SPOTWARDEN_CNI_METRICS_ADDRESS", &settings.ipamd[1])
             .env("SPOTWARDEN_ADMIN_ADDRESS", "127.0.0.1:0")
             .env("SPOTWARDEN_LOG_FORMAT", "json")
+            .envs(settings.more.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(File::create(&settings.log)?)
@@ -70,7 +73,7 @@ impl Agent {
     }
 
     /// Where its admin server listens, from its first line.
-    fn admin(&self) -> Option<String> {
+    pub(crate) fn admin(&self) -> Option<String> {
         let first: serde_json::Value = serde_json::from_str(self.log().lines().next()?).ok()?;
         first.get("admin")?.as_str().map(str::to_owned)
     }

@@ -34,6 +34,7 @@ mod outage;
 mod pool;
 mod report;
 mod stand;
+mod telling;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -65,10 +66,11 @@ struct Figure {
 }
 
 /// In the order in which they are measured; the table keeps it.
-const FIGURES: [Figure; 9] = [
+const FIGURES: [Figure; 10] = [
     Figure { name: "fence", alone: true, measure: |lab| Box::pin(fence::measure(lab)) },
     Figure { name: "drain-58", alone: true, measure: |lab| Box::pin(drain::measure(lab, &drain::HALF)) },
     Figure { name: "drain-110", alone: true, measure: |lab| Box::pin(drain::measure(lab, &drain::FULL)) },
+    Figure { name: "telling", alone: true, measure: |lab| Box::pin(telling::measure(lab)) },
     Figure { name: "size", alone: true, measure: |lab| Box::pin(async { machine::size(&lab.binary) }) },
     Figure { name: "memory", alone: true, measure: |_| Box::pin(async { memory::measure() }) },
     Figure { name: "decisions", alone: true, measure: |lab| Box::pin(decisions::measure(lab)) },

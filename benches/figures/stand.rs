@@ -61,6 +61,26 @@ impl Stand {
         pods: Vec<PodSpec>,
         budgets: Vec<PodDisruptionBudget>,
     ) -> Result<Self> {
+        Self::build(lab, node, pods, budgets, &[]).await
+    }
+
+    /// One whose agent has more settings than the others'.
+    pub(crate) async fn telling(
+        lab: &Lab,
+        node: &str,
+        pods: Vec<PodSpec>,
+        environment: &[(&'static str, String)],
+    ) -> Result<Self> {
+        Self::build(lab, node, pods, Vec::new(), environment).await
+    }
+
+    async fn build(
+        lab: &Lab,
+        node: &str,
+        pods: Vec<PodSpec>,
+        budgets: Vec<PodDisruptionBudget>,
+        environment: &[(&'static str, String)],
+    ) -> Result<Self> {
         let mut tasks = JoinSet::new();
         create_node(lab, node).await?;
         let (ipamd, endpoints) = serve_ipamd(&mut tasks).await?;
@@ -84,6 +104,7 @@ impl Stand {
             kubeconfig: &kubeconfig,
             imds: &endpoint,
             ipamd: &endpoints,
+            more: environment,
             log: lab.plane.dir().join(format!("{node}.log")),
         };
         let agent = Agent::start(settings, &lab.http).await?;

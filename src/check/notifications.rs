@@ -26,13 +26,12 @@ fn finding(sink: Sink, all: &[&Found]) -> Finding {
     let words = |found: &Found| match &found.result {
         Ok(words) | Err(words) => words.clone(),
     };
-    let finding = match all {
-        [only] => Finding::new(sink.as_str(), status, words(only)),
-        _ => {
-            let text = format!("{} of {} are well", all.len() - failed.len(), all.len());
-            let details = all.iter().map(|found| format!("{}: {}", found.name, words(found)));
-            Finding::new(sink.as_str(), status, text).details(details)
-        }
+    let finding = if let [only] = all {
+        Finding::new(sink.as_str(), status, words(only))
+    } else {
+        let text = format!("{} of {} are well", all.len() - failed.len(), all.len());
+        let details = all.iter().map(|found| format!("{}: {}", found.name, words(found)));
+        Finding::new(sink.as_str(), status, text).details(details)
     };
     match remedy {
         Some(remedy) => finding.remedy(remedy),

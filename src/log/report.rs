@@ -3,6 +3,8 @@
 //! The formatter has no nested objects for what is not known at build time, so in the JSON format the account is the text
 //! of the field `report`; in the plain one it follows the field's name as it is. `docs/report.md` says how to get it out.
 
+use std::fmt::Write as _;
+
 use tracing::info;
 
 use crate::interruption::chronicle::{Milestone, News};
@@ -26,7 +28,7 @@ fn plain(json: &str) -> String {
     let mut text = String::with_capacity(json.len());
     for character in json.chars() {
         if character.is_control() {
-            text.push_str(&format!("\\u{:04x}", u32::from(character)));
+            _ = write!(text, "\\u{:04x}", u32::from(character));
         } else {
             text.push(character);
         }

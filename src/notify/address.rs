@@ -157,8 +157,8 @@ fn is_near(url: &Url) -> bool {
         }
         Ok(IpAddr::V6(ip)) => ip.is_loopback() || ip.is_unique_local(),
         Err(_) => {
-            let host = host.trim_end_matches('.');
-            !host.contains('.') || host.ends_with(".svc") || host.ends_with(".cluster.local")
+            let labels: Vec<&str> = host.trim_end_matches('.').rsplit('.').collect();
+            matches!(labels.as_slice(), [_] | ["svc", ..] | ["local", "cluster", ..])
         }
     }
 }

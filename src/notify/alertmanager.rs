@@ -121,12 +121,12 @@ fn annotations(facts: &Facts) -> Value {
 fn description(facts: &Facts) -> String {
     let node = &facts.place.node;
     let mut text = match (facts.turn, facts.deadline) {
-        (None | Some(Turn::Result | Turn::Over), _) => facts.headline.clone(),
+        (None | Some(Turn::Result | Turn::Over), _) | (_, None) => facts.headline.clone(),
         (_, Some(deadline)) => format!("Node {node} is to stop at {deadline}"),
-        (_, None) => facts.headline.clone(),
     };
     if let Some(pods) = facts.pod_words() {
-        text.push_str(&format!("; pods: {pods}"));
+        text.push_str("; pods: ");
+        text.push_str(&pods);
     }
     text.push('.');
     text

@@ -335,9 +335,10 @@ const fn action_words(action: Action) -> &'static str {
 
 /// At most [`MOST_NAMED`] things, and how many more.
 pub fn named(things: &[String]) -> String {
-    let mut text = things.iter().take(MOST_NAMED).cloned().collect::<Vec<_>>().join(", ");
+    let text = things.iter().take(MOST_NAMED).cloned().collect::<Vec<_>>().join(", ");
     if things.len() > MOST_NAMED {
-        text.push_str(&format!(" and {} more", things.len() - MOST_NAMED));
+        let more = things.len() - MOST_NAMED;
+        return format!("{text} and {more} more");
     }
     text
 }

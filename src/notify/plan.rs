@@ -198,12 +198,11 @@ impl Plan {
         let lasting = self.untold.is_empty() && self.trying.is_none();
         let (is_urgent, until) = (self.is_urgent(), self.until(now));
         let story = self.story.as_mut()?;
-        let trying = match self.trying.take() {
-            Some(trying) => Trying { tries: trying.tries.saturating_add(1), ..trying },
-            None => {
-                begin(&mut self.sent, now.instant);
-                Trying { turns: Turns::default(), tries: 1, until, next: None, asked: false, mentions: 0 }
-            }
+        let trying = if let Some(trying) = self.trying.take() {
+            Trying { tries: trying.tries.saturating_add(1), ..trying }
+        } else {
+            begin(&mut self.sent, now.instant);
+            Trying { turns: Turns::default(), tries: 1, until, next: None, asked: false, mentions: 0 }
         };
         let mut turns = trying.turns;
         turns.join(self.untold);

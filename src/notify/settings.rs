@@ -137,7 +137,7 @@ impl NotifyConfig {
 
     /// Everything that is wrong or missing now.
     pub fn problems(&self) -> Vec<SettingError> {
-        let address = |flag: &'static str, address: &Option<&Address>| {
+        let address = |flag: &'static str, address: Option<&Address>| {
             let error = address.and_then(|address| address.read().err())?;
             Some(SettingError::Address { flag, error })
         };
@@ -145,9 +145,9 @@ impl NotifyConfig {
         let auth = auth.map(|error| SettingError::Address { flag: "--alertmanager-auth-file", error });
         let webhook = self.webhook.as_ref();
         let problems = [
-            address("--slack-webhook-url-file", &self.slack.as_ref()),
+            address("--slack-webhook-url-file", self.slack.as_ref()),
             auth,
-            address("--webhook-url-file", &webhook.map(|webhook| &webhook.address)),
+            address("--webhook-url-file", webhook.map(|webhook| &webhook.address)),
             webhook.and_then(|webhook| webhook.read_template().err()),
         ];
         problems.into_iter().flatten().collect()

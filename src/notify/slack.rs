@@ -46,7 +46,8 @@ pub fn payload(facts: &Facts) -> Value {
 fn fallback(facts: &Facts) -> String {
     let mut text = facts.headline.clone();
     if let Some(pods) = facts.pod_words() {
-        text.push_str(&format!("; pods: {pods}"));
+        text.push_str("; pods: ");
+        text.push_str(&pods);
     }
     text
 }

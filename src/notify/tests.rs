@@ -63,7 +63,9 @@ impl Lab {
         };
         let futures = tellers(&config, &EgressConfig::default(), &sources, || news.subscribe(), &closing).unwrap();
         let mut tellers = JoinSet::new();
-        futures.into_iter().for_each(|teller| drop(tellers.spawn(teller)));
+        for teller in futures {
+            tellers.spawn(teller);
+        }
         Self { sinks, metrics, news, closing, seen: results.subscribe(), tellers, _serving: serving }
     }
 

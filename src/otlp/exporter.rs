@@ -14,7 +14,7 @@ use super::{Failure, OtlpSignal};
 use crate::clock::Clock;
 use crate::config::EgressConfig;
 use crate::config::otlp::{OtlpConfig, OtlpTarget};
-use crate::egress::{self, Answer, SendError};
+use crate::egress::{self, Answer, PeerTls, SendError};
 use crate::gzip::gzip;
 use crate::metrics::otlp::OtlpMetrics;
 
@@ -94,6 +94,10 @@ impl Exporter {
             request.body(body)
         };
         let sent = egress::send(request, limit.min(self.target.timeout), self.clock.now().wall).await;
+        if sent.as_ref().is_err_and(|error| *error != SendError::TimedOut) && self.target.tls != PeerTls::default() {
+            // The files may be others by now, and the collector may want those.
+            self.client = None;
+        }
         sent.map_err(|error| Trouble {
             failure: if error == SendError::TimedOut { Failure::Timeout } else { Failure::Connection },
             outcome: Outcome::Later(None),

@@ -1,6 +1,7 @@
 //! Headers from a file that may change at any time, as a Secret's file does.
 
 use std::fs::{self, Metadata};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
@@ -15,12 +16,14 @@ const MAX_BYTES: u64 = 64 * 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stamp {
     modified: Option<SystemTime>,
+    /// A Secret's file is replaced, not written.
+    inode: (u64, u64),
     bytes: u64,
 }
 
 impl Stamp {
     fn of(metadata: &Metadata) -> Self {
-        Self { modified: metadata.modified().ok(), bytes: metadata.len() }
+        Self { modified: metadata.modified().ok(), inode: (metadata.dev(), metadata.ino()), bytes: metadata.len() }
     }
 }
 

@@ -48,7 +48,7 @@ fn metric(family: model::MetricFamily, start: u64, now: u64) -> Option<Metric> {
     Some(Metric { name, unit, description: family.help, data: Some(data), ..Metric::default() })
 }
 
-fn attributes(labels: Vec<model::LabelPair>) -> Vec<KeyValue> {
+fn attributes(labels: &[model::LabelPair]) -> Vec<KeyValue> {
     labels.iter().map(|label| attribute(&label.name, &label.value)).collect()
 }
 
@@ -57,7 +57,7 @@ fn number(metric: model::Metric, start: u64, now: u64) -> Option<NumberDataPoint
     let value = counter.or_else(|| metric.gauge.map(|gauge| gauge.value));
     let value = value.or_else(|| metric.untyped.map(|untyped| untyped.value))?;
     Some(NumberDataPoint {
-        attributes: attributes(metric.label),
+        attributes: attributes(&metric.label),
         start_time_unix_nano: start,
         time_unix_nano: now,
         value: Some(Value::AsDouble(value)),
@@ -76,7 +76,7 @@ fn distribution(metric: model::Metric, start: u64, now: u64) -> Option<Histogram
     }
     counts.push(histogram.sample_count.saturating_sub(below));
     Some(HistogramDataPoint {
-        attributes: attributes(metric.label),
+        attributes: attributes(&metric.label),
         start_time_unix_nano: start,
         time_unix_nano: now,
         count: histogram.sample_count,

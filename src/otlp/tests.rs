@@ -78,16 +78,16 @@ impl Pushed {
     }
 
     /// The value of the sample that is written exactly so.
-    fn value(&self, sample: &str) -> f64 {
+    fn value(&self, sample: &str) -> u64 {
         value(&self.metrics, sample)
     }
 
-    fn failures(&self, reason: &str) -> f64 {
+    fn failures(&self, reason: &str) -> u64 {
         self.value(&format!("spotwarden_otlp_export_failures_total{{signal=\"metrics\",reason=\"{reason}\"}}"))
     }
 }
 
-fn value(metrics: &Metrics, sample: &str) -> f64 {
+fn value(metrics: &Metrics, sample: &str) -> u64 {
     let text = metrics.text(None).1;
     text.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' ')?.parse().ok()).expect(sample)
 }

@@ -17,7 +17,8 @@ const DEEPEST: usize = 24;
 /// What is in a text.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Found {
-    /// The last report of each interruption, in the order in which the interruptions were first reported.
+    /// The last report of each interruption, in the order in which the interruptions were first reported. Of an agent that
+    /// took it up only to see its end, no more than the end counts.
     pub accounts: Vec<Account>,
     /// Why something that looks like a report is none; the last of them.
     pub broken: Option<String>,
@@ -81,12 +82,27 @@ impl Found {
     fn account(&mut self, value: Value) {
         match Account::from_value(value) {
             Ok(account) => match self.accounts.iter_mut().find(|known| known.trace_id == account.trace_id) {
-                Some(known) => *known = account,
+                Some(known) => follow(known, account),
                 None => self.accounts.push(account),
             },
             Err(error) => self.broken = Some(format!("there is a report, but {error}")),
         }
     }
+}
+
+/// Takes a later report of the same interruption.
+fn follow(known: &mut Account, later: Account) {
+    if later.resumed.is_none() || later.pods.len() >= known.pods.len() {
+        *known = later;
+        return;
+    }
+    for one in later.announcements {
+        match known.announcements.iter_mut().find(|own| own.id == one.id) {
+            Some(own) => own.over = one.over.or(own.over.take()),
+            None => known.announcements.push(one),
+        }
+    }
+    (known.over, known.restored) = (later.over.or(known.over), later.restored.or(known.restored));
 }
 
 fn looks_like_one(json: &str) -> bool {
@@ -130,6 +146,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::interruption::account::Over;
 
     fn account() -> Account {
         Account::drained()
@@ -186,6 +203,17 @@ mod tests {
         let later = Account { over: Some(300.0), ..account() };
         let lines = [&account(), &other, &later].map(|one| serde_json::to_string(one).unwrap());
         assert_eq!(reports(&lines.join("\n")).accounts, [later, other]);
+    }
+
+    #[test]
+    fn an_agent_that_saw_only_the_end_adds_only_the_end() {
+        let mut end = Account { resumed: Some(300.0), over: Some(300.0), restored: Some(301.0), ..Account::sample() };
+        end.announcements[0].over = Some(Over { at: 300.0, because: "booted".into() });
+        let lines = [&account(), &end].map(|one| serde_json::to_string(one).unwrap());
+        let mut wanted = account();
+        (wanted.over, wanted.restored) = (end.over, end.restored);
+        wanted.announcements[0].over.clone_from(&end.announcements[0].over);
+        assert_eq!(reports(&lines.join("\n")).accounts, [wanted]);
     }
 
     #[rstest]

@@ -12,7 +12,7 @@ use crate::interruption::account::{Account, PodPart};
 const WIDTH: f64 = 960.0;
 /// Where the time axis begins and ends.
 const LEFT: f64 = 250.0;
-const RIGHT: f64 = 930.0;
+const RIGHT: f64 = 860.0;
 /// Where the first pod is.
 const TOP: f64 = 112.0;
 const ROW: f64 = 22.0;
@@ -32,7 +32,7 @@ text{font:12px system-ui,sans-serif;fill:#1f2328}.title{font-size:16px;font-weig
 .wanted{stroke:#9198a1}.granted{fill:#121d2f;stroke:#316dca}.graceful{fill:#3fb950}.shortened{fill:#d29922}\
 .forced{fill:#db6d28}.unfinished{fill:#f85149}.other{fill:#9198a1}.term{stroke:#f0f6fc}}";
 
-pub(super) fn svg(account: &Account) -> String {
+pub(crate) fn svg(account: &Account) -> String {
     let pods = to_go(account);
     let axis = Axis::of(account, &pods);
     let bottom = TOP + ROW * pods.len() as f64 + 4.0;
@@ -174,14 +174,7 @@ fn bar(pod: &PodPart, axis: &Axis, y: f64, out: &mut Svg) {
         None if pod.blocked.is_none() => out.rect(class, axis.x(begin), axis.x(end), y + 2.0, BAR - 4.0),
         None => {}
     }
-    if !matches!(pod.outcome, Some(Outcome::Graceful)) {
-        // Beside the bar where there is room, else before it.
-        let x = axis.x(end.max(pod.told.unwrap_or(0.0) + pod.granted.unwrap_or(0.0)));
-        let (x, anchor) = if x < RIGHT - 70.0 { (x + 6.0, "start") } else { (axis.x(begin.min(end)) - 4.0, "end") };
-        if anchor == "start" {
-            out.text(x, y + BAR - 1.5, "dim", anchor, outcome(pod));
-        }
-    }
+    out.text(RIGHT + 12.0, y + BAR - 1.5, "dim", "start", outcome(pod));
     out.line(format_args!("</g>"));
 }
 

@@ -1,13 +1,15 @@
 //! The report as lines for people. Pure.
 
+use std::fmt::Write as _;
+
 use super::words::{announced, outcome, plain, result, seconds, to_go, whole};
-use crate::interruption::account::Account;
+use crate::interruption::account::{Account, PodPart};
 
 const HEAD: [&str; 8] = ["asked", "told", "gone", "wanted", "granted", "blocked", "outcome", "pod"];
 /// The pod comes last, for its name has no width.
 const WIDTHS: [usize; 7] = [8, 8, 8, 8, 8, 8, 10];
 
-pub(super) fn table(account: &Account) -> String {
+pub(crate) fn table(account: &Account) -> String {
     let mut lines = vec![
         format!("Interruption of {}, trace {}", plain(&account.node), plain(&account.trace_id)),
         format!("Seconds count from {}, when it was first seen.", whole(account.started)),
@@ -65,10 +67,10 @@ fn pods(account: &Account, lines: &mut Vec<String>) {
     if pods.is_empty() {
         return;
     }
-    lines.extend([String::new(), row(HEAD.map(str::to_owned))]);
+    lines.extend([String::new(), row(&HEAD.map(str::to_owned))]);
     let mut refusals: Vec<(String, Vec<&str>)> = Vec::new();
     for pod in &pods {
-        lines.push(row([
+        lines.push(row(&[
             seconds(pod.asked),
             seconds(pod.told),
             seconds(pod.ended),
@@ -85,31 +87,30 @@ fn pods(account: &Account, lines: &mut Vec<String>) {
             }
         }
     }
-    let sum =
-        |of: fn(&crate::interruption::account::PodPart) -> Option<f64>| pods.iter().filter_map(|pod| of(pod)).sum();
+    let sum = |of: fn(&PodPart) -> Option<f64>| pods.iter().filter_map(|pod| of(pod)).sum();
     let all = [
         None,
         None,
         None,
         Some(sum(|pod| pod.wanted)),
         Some(sum(|pod| pod.granted)),
-        Some(sum(|pod| pod.blocked_seconds())),
+        Some(sum(PodPart::blocked_seconds)),
     ];
     let [a, b, c, wanted, granted, blocked] =
         all.map(|value: Option<f64>| value.map_or_else(String::new, |value| seconds(Some(value))));
-    lines.push(row([a, b, c, wanted, granted, blocked, String::new(), format!("{} pods", pods.len())]));
+    lines.push(row(&[a, b, c, wanted, granted, blocked, String::new(), format!("{} pods", pods.len())]));
     if !refusals.is_empty() {
         lines.extend([String::new(), "Refusals".to_owned()]);
         lines.extend(refusals.iter().map(|(words, names)| format!("  {}: {}", plain(&names.join(", ")), plain(words))));
     }
 }
 
-fn row(cells: [String; 8]) -> String {
+fn row(cells: &[String; 8]) -> String {
     let mut line = String::new();
     for (index, cell) in cells.iter().enumerate() {
         match WIDTHS.get(index) {
-            Some(width) if index < 6 => line.push_str(&format!("{cell:>width$}  ")),
-            Some(width) => line.push_str(&format!("{cell:<width$}  ")),
+            Some(width) if index < 6 => _ = write!(line, "{cell:>width$}  "),
+            Some(width) => _ = write!(line, "{cell:<width$}  "),
             None => line.push_str(cell),
         }
     }

@@ -49,7 +49,7 @@ fn well_formed(text: &str) -> Result<(), String> {
         }
         let (inner, empty) = tag.strip_suffix('/').map_or((tag, false), |inner| (inner, true));
         let quotes: Vec<&str> = inner.split('"').collect();
-        if quotes.len() % 2 == 0 || quotes.iter().skip(1).step_by(2).any(|value| value.contains('<')) {
+        if quotes.len().is_multiple_of(2) || quotes.iter().skip(1).step_by(2).any(|value| value.contains('<')) {
             return Err(format!("<{tag}> has an attribute that does not end"));
         }
         for value in quotes.iter().skip(1).step_by(2) {
@@ -213,4 +213,43 @@ fn json_is_what_is_read_again() {
 fn a_file_that_cannot_be_read_is_named() {
     let error = read("no/such/file").unwrap_err().to_string();
     assert!(error.starts_with("no/such/file: "), "{error}");
+}
+
+/// Paths of all fields, `[]` for the elements of a list.
+fn paths(value: &serde_json::Value, path: &str, found: &mut std::collections::BTreeSet<String>) {
+    match value {
+        serde_json::Value::Object(fields) => fields.iter().for_each(|(name, value)| {
+            let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+            paths(value, &path, found);
+        }),
+        serde_json::Value::Array(values) => {
+            found.insert(format!("{path}[]"));
+            for value in values {
+                paths(value, &format!("{path}[]"), found);
+            }
+        }
+        _ => _ = found.insert(path.to_owned()),
+    }
+}
+
+#[test]
+fn the_page_has_a_row_for_every_field_and_for_nothing_else() {
+    let mut account = rich();
+    account.dry_run = true;
+    (account.resumed, account.over, account.restored) = (Some(1.0), Some(2.0), Some(3.0));
+    account.not_drained = Some("x".into());
+    account.foreseen.push(crate::interruption::account::Foreseen { pod: "a/b".into(), message: "x".into() });
+    account.announcements[0].detail = Some("x".into());
+    account.announcements[0].over = Some(Over { at: 2.0, because: "x".into() });
+    let mut fields = std::collections::BTreeSet::new();
+    paths(&serde_json::to_value(&account).unwrap(), "", &mut fields);
+    fields.remove("foreseen[]");
+    let page = include_str!("../../docs/report.md");
+    let section = page.split("\n## ").find(|section| section.starts_with("Format")).unwrap();
+    let rows = section
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once("` |"))
+        .map(|(field, _)| field.to_owned());
+    assert_eq!(rows.collect::<std::collections::BTreeSet<_>>(), fields, "left: docs/report.md, right: the account");
+    assert!(section.contains(&format!("format version, {}", crate::interruption::account::VERSION)));
 }

@@ -3,29 +3,29 @@
 use crate::interruption::account::{Account, Announced, Outcomes, PodPart};
 
 /// Text from outside must not move the cursor of a terminal.
-pub(super) fn plain(text: &str) -> String {
+pub(crate) fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// `12.3 s`, or a dash for what is not known.
-pub(super) fn seconds(value: Option<f64>) -> String {
+pub(crate) fn seconds(value: Option<f64>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| format!("{value:.1} s"))
 }
 
 /// What is to happen, and when.
-pub(super) fn announced(one: &Announced) -> String {
+pub(crate) fn announced(one: &Announced) -> String {
     let when = one.deadline_time.map_or_else(|| ", no time given".to_owned(), |at| format!(" at {}", whole(at)));
     let detail = one.detail.as_ref().map_or_else(String::new, |detail| format!(" ({})", plain(detail)));
     format!("{} ({}){when}{detail}", one.kind.as_str(), one.action.as_str())
 }
 
 /// Without the fraction of a second.
-pub(super) fn whole(at: jiff::Timestamp) -> jiff::Timestamp {
+pub(crate) fn whole(at: jiff::Timestamp) -> jiff::Timestamp {
     jiff::Timestamp::from_second(at.as_second()).unwrap_or(at)
 }
 
 /// `3 graceful, 1 forced`; those that there are.
-pub(super) fn outcomes(counts: &Outcomes) -> String {
+pub(crate) fn outcomes(counts: &Outcomes) -> String {
     let all = [
         (counts.graceful, "graceful"),
         (counts.shortened, "shortened"),
@@ -39,7 +39,7 @@ pub(super) fn outcomes(counts: &Outcomes) -> String {
 }
 
 /// What came of the interruption as a whole.
-pub(super) fn result(account: &Account) -> String {
+pub(crate) fn result(account: &Account) -> String {
     if let Some(reason) = &account.not_drained {
         return format!("not drained: {}", plain(reason));
     }
@@ -54,7 +54,7 @@ pub(super) fn result(account: &Account) -> String {
 }
 
 /// The pods that were to go, in the order in which they were asked.
-pub(super) fn to_go(account: &Account) -> Vec<&PodPart> {
+pub(crate) fn to_go(account: &Account) -> Vec<&PodPart> {
     let mut pods: Vec<&PodPart> = account.pods.iter().filter(|pod| pod.was_to_go()).collect();
     let begin = |pod: &PodPart| pod.asked.or(pod.blocked).or(pod.told).or(pod.ended).unwrap_or(0.0);
     pods.sort_by(|a, b| begin(a).total_cmp(&begin(b)));
@@ -62,6 +62,6 @@ pub(super) fn to_go(account: &Account) -> Vec<&PodPart> {
 }
 
 /// The end's name, or what is known instead.
-pub(super) fn outcome(pod: &PodPart) -> &'static str {
+pub(crate) fn outcome(pod: &PodPart) -> &'static str {
     pod.outcome.map_or("not known", crate::drain::outcome::Outcome::as_str)
 }

@@ -177,7 +177,7 @@ impl SimSinks {
         let json =
             request.headers().get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/json"));
         let (method, at) = (request.method().clone(), Instant::now());
-        let body = Limited::new(request.into_body(), MAX_BODY).collect().await.map(|body| body.to_bytes());
+        let body = Limited::new(request.into_body(), MAX_BODY).collect().await.map(http_body_util::Collected::to_bytes);
         let parsed = body.ok().and_then(|body| serde_json::from_slice::<Value>(&body).ok());
         let mut complaints =
             parsed.as_ref().map_or_else(|| vec!["this is no JSON".to_owned()], |body| judge::complaints(sink, body));
@@ -192,20 +192,26 @@ impl SimSinks {
             Some(SinkFault::Revoked) => 404,
             Some(SinkFault::Throttles) => 429,
             Some(SinkFault::Fails) => 500,
-            Some(SinkFault::Huge) | None if complaints.is_empty() => 200,
-            Some(SinkFault::Huge) | None => 400,
+            Some(SinkFault::Huge) | None => {
+                if complaints.is_empty() {
+                    200
+                } else {
+                    400
+                }
+            }
         };
         let body = parsed.unwrap_or_default();
         self.state().received.push(Received { at, sink, status, body, complaints });
+        let code = StatusCode::from_u16(status).unwrap_or_default();
         match faulty.map(|faulty| faulty.fault) {
             Some(SinkFault::Hangs) => std::future::pending().await,
-            Some(SinkFault::Huge) => response(StatusCode::OK, Bytes::from(vec![b'x'; HUGE])),
+            Some(SinkFault::Huge) => response(code, Bytes::from(vec![b'x'; HUGE])),
             Some(SinkFault::Throttles) => {
                 let mut response = response(StatusCode::TOO_MANY_REQUESTS, Bytes::from_static(b"rate_limited"));
                 response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(PAUSE_SECONDS));
                 response
             }
-            _ => response(StatusCode::from_u16(status).unwrap_or_default(), Bytes::from_static(b"ok")),
+            _ => response(code, Bytes::from_static(b"ok")),
         }
     }
 

@@ -52,6 +52,7 @@ use super::sinks::SimSinks;
 use super::timeline::TimelineEntry;
 use crate::clock::{Clock, Now};
 use crate::config::otlp::OtlpConfig;
+use crate::interruption::account::Account;
 use agents::Agents;
 use announce::Maintenance;
 use cni::Cni;
@@ -285,6 +286,11 @@ impl World {
     /// Everything that the agent asked the API server so far.
     pub fn requests(&self) -> Vec<LoggedRequest> {
         self.gateway.requests()
+    }
+
+    /// What the last process of the agent writes of the interruption, or of the last one.
+    pub fn account(&self) -> Option<Arc<Account>> {
+        self.agents.account()
     }
 
     /// Plays the scenario from its beginning to its end. Afterwards the API server still answers; the instance is as dead

@@ -1,6 +1,7 @@
 //! What `simulate` prints: lines for people, with colours on a terminal, or one JSON object on each line for machines.
 //!
-//! JSON lines have a `type`: `scenario` first, then `timeline` as things happen, `report` last. `docs/scenarios.md` says
+//! JSON lines have a `type`: `scenario` first, then `timeline` as things happen, `interruption` with
+//! the agent's own account, `report` last. `docs/scenarios.md` says
 //! what is in them.
 
 use std::io::{self, IsTerminal, Write};
@@ -8,6 +9,7 @@ use std::io::{self, IsTerminal, Write};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::interruption::account::Account;
 use crate::sim::pace::Speed;
 use crate::sim::report::Report;
 use crate::sim::scenario::Scenario;
@@ -102,6 +104,13 @@ impl Output {
         match self.format {
             Format::Plain => self.line(&format!("\n{}", report.text(self.colour).trim_end())),
             Format::Json => self.json("report", report),
+        }
+    }
+
+    /// What `spotwarden report` reads; people have the verdict.
+    pub(super) fn account(&mut self, account: &Account) {
+        if self.format == Format::Json {
+            self.json("interruption", account);
         }
     }
 

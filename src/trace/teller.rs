@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::{broadcast, watch};
 use tokio::time::{Instant, sleep_until};
 
-use super::Told;
+use super::spans::{self, Told};
 use crate::clock::Clock;
 use crate::interruption::account::Account;
 use crate::interruption::chronicle::{Milestone, News};
@@ -29,7 +29,7 @@ pub async fn tell(
     let (out, heard) = broadcast::channel(WAITING);
     let mut told = Told::default();
     let stopping = closing.clone();
-    let spans = move |news: &News| {
+    let spans_of = move |news: &News| {
         let stopping = *stopping.borrow();
         told.spans(&news.account, clock.now().wall, stopping)
     };
@@ -39,7 +39,7 @@ pub async fn tell(
         relay(news, account, out, clock, closing).await;
         last_word.send_replace(true);
     };
-    tokio::join!(relay, traces.run(heard, spans, passed));
+    tokio::join!(relay, traces.run(heard, spans_of, passed));
 }
 
 /// Passes on every milestone, and beside them what happened meanwhile: the account as it is then, with the milestone before.
@@ -55,7 +55,7 @@ pub async fn relay(
     let mut last = None;
     let mut called = None;
     loop {
-        let call = account.borrow().as_deref().and_then(super::last_call).filter(|at| Some(*at) != called);
+        let call = account.borrow().as_deref().and_then(spans::last_call).filter(|at| Some(*at) != called);
         let call_at = call.map(|at| clock.now().instant_of(at));
         tokio::select! {
             biased;
@@ -107,8 +107,10 @@ async fn at(moment: Option<Instant>) {
 
 #[cfg(test)]
 mod tests {
+    use tokio::task::JoinSet;
+
     use super::*;
-    use crate::trace::tests::account;
+    use crate::trace::spans::tests::account;
 
     struct Stand {
         news: broadcast::Sender<News>,
@@ -116,6 +118,7 @@ mod tests {
         heard: broadcast::Receiver<News>,
         closing: watch::Sender<bool>,
         start: Instant,
+        _tasks: JoinSet<()>,
     }
 
     impl Stand {
@@ -124,8 +127,9 @@ mod tests {
             let (news, account, closing) =
                 (broadcast::Sender::new(16), watch::Sender::new(None), watch::Sender::new(false));
             let (out, heard) = broadcast::channel(64);
-            tokio::spawn(relay(news.subscribe(), account.subscribe(), out, clock, closing.subscribe()));
-            Self { news, account, heard, closing, start: Instant::now() }
+            let mut tasks = JoinSet::new();
+            tasks.spawn(relay(news.subscribe(), account.subscribe(), out, clock, closing.subscribe()));
+            Self { news, account, heard, closing, start: Instant::now(), _tasks: tasks }
         }
 
         fn happens(&self, milestone: Option<Milestone>) {

@@ -42,6 +42,7 @@ const PURE: &[&str] = &[
     "notify::webhook",
     "otlp::names",
     "otlp::schedule",
+    "trace::spans",
     "report::find",
     "report::svg",
     "report::table",
@@ -63,7 +64,8 @@ const PURE_MAY_USE: [&str; 7] = [
 ];
 
 /// Crates that pure modules may use. Everything else reaches a socket, a task or the outside in some way.
-const PURE_CRATES: [&str; 9] = ["alloc", "backon", "core", "jiff", "ring", "serde", "serde_json", "std", "thiserror"];
+const PURE_CRATES: [&str; 10] =
+    ["alloc", "backon", "core", "jiff", "opentelemetry_proto", "ring", "serde", "serde_json", "std", "thiserror"];
 
 /// Parts of the standard library that are not plain computation.
 const IMPURE_STD: [&str; 9] = [

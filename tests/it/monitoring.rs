@@ -10,3 +10,5 @@ mod route;
 mod rules;
 #[cfg(test)]
 mod scrape;
+#[cfg(test)]
+mod trace;

@@ -23,6 +23,7 @@ and in the collector, but for the four metrics of the process that the semantic 
 | node known | once the own Node's pods and the instance's identity were read |
 | VPC CNI | where the Amazon VPC CNI answers, as far as it applies |
 | OTLP | where telemetry is pushed |
+| sinks | where messages are sent to somebody |
 | applies | only while or after it applies; the meaning says so |
 
 Of labels without an end (`…`) and of those whose values are names of the node's own the page does not list all values.
@@ -89,6 +90,8 @@ fn page() -> String {
             "OTLP"
         } else if name.starts_with("spotwarden_cni_") {
             "VPC CNI"
+        } else if name.starts_with("spotwarden_notifications_") {
+            "sinks"
         } else {
             "applies"
         };

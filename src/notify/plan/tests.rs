@@ -54,7 +54,7 @@ impl Desk {
             }
             match self.plan.due() {
                 Some(due) if due <= end.instant => {
-                    self.now = self.now.plus(due.saturating_duration_since(self.now.instant))
+                    self.now = self.now.plus(due.saturating_duration_since(self.now.instant));
                 }
                 _ => {
                     self.now = end;

@@ -63,7 +63,7 @@ impl Received {
     }
 
     /// The only point of a sum or gauge, or the one with this attribute value.
-    pub(super) fn number(&self, name: &str, label: Option<&str>) -> f64 {
+    pub(super) fn number(&self, name: &str, label: Option<&str>) -> u64 {
         let metrics = self.metrics();
         let metric = metrics.iter().find(|metric| metric.name == name).expect(name);
         let points = match metric.data.as_ref().unwrap() {
@@ -75,7 +75,7 @@ impl Received {
             label.is_none_or(|label| point.attributes.iter().any(|one| super::text_of(one) == label))
         };
         match points.iter().find(wanted).expect(name).value {
-            Some(Value::AsDouble(value)) => value,
+            Some(Value::AsDouble(value)) => value.to_string().parse().expect("a whole number"),
             other => panic!("{other:?}"),
         }
     }

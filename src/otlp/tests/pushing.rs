@@ -32,7 +32,7 @@ impl Pushed {
     }
 }
 
-fn is_pending(received: &Received) -> f64 {
+fn is_pending(received: &Received) -> u64 {
     received.number("spotwarden.interruption.pending", Some("spot-interruption"))
 }
 
@@ -53,7 +53,7 @@ async fn the_first_push_comes_with_the_identity_and_the_next_on_the_interval() {
     let second = collector.next().await;
     let between = second.at - first.at;
     assert!((60 * SECOND..61 * SECOND).contains(&between), "{between:?}");
-    assert_eq!(second.number("spotwarden.otlp.exports", Some("metrics")), 1.0);
+    assert_eq!(second.number("spotwarden.otlp.exports", Some("metrics")), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -61,13 +61,13 @@ async fn a_notice_is_pushed_within_200_ms_and_once_more_before_its_deadline() {
     let mut collector = Collector::start([]).await;
     let pushed = Pushed::start(&config(&collector.url));
     pushed.identified();
-    assert_eq!(is_pending(&collector.next().await), 0.0, "zero before it happens");
+    assert_eq!(is_pending(&collector.next().await), 0, "zero before it happens");
     sleep(10 * SECOND).await;
     let at = Instant::now();
     pushed.notice(40 * SECOND);
     let told = collector.next().await;
     assert!(told.at - at <= Duration::from_millis(200), "{:?}", told.at - at);
-    assert_eq!(is_pending(&told), 1.0);
+    assert_eq!(is_pending(&told), 1);
     let last = collector.next().await;
     let left = at + 40 * SECOND - last.at;
     assert!((4 * SECOND..=5 * SECOND).contains(&left), "{left:?}");
@@ -98,7 +98,7 @@ async fn a_notice_is_pushed_within_200_ms_of_the_wall_clock_too() {
         let told = collector.next().await;
         assert!(told.at - at <= Duration::from_millis(200), "{:?}", told.at - at);
         pushed.status.send_replace(Status::default());
-        assert_eq!(is_pending(&collector.next().await), 0.0);
+        assert_eq!(is_pending(&collector.next().await), 0);
     }
 }
 
@@ -124,7 +124,7 @@ async fn only_what_may_be_tried_again_is(#[case] status: u16, #[case] reason: &s
     assert_eq!(between < 10 * SECOND, again, "{between:?}");
     assert!(between > SECOND / 3 && between < 61 * SECOND, "{between:?}");
     sleep(SECOND).await;
-    assert_eq!((pushed.failures(reason), pushed.value(EXPORTS)), (1.0, 1.0));
+    assert_eq!((pushed.failures(reason), pushed.value(EXPORTS)), (1, 1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -138,7 +138,7 @@ async fn the_pause_that_the_collector_asks_for_is_kept_by_a_change_too() {
     let second = collector.next().await;
     let between = second.at - first.at;
     assert!((20 * SECOND..21 * SECOND).contains(&between), "{between:?}");
-    assert_eq!(is_pending(&second), 1.0);
+    assert_eq!(is_pending(&second), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -158,8 +158,8 @@ async fn a_collector_that_hangs_gets_the_newest_figures_afterwards_and_one_reque
     let second = collector.next().await;
     let between = second.at - first.at;
     assert!((9 * SECOND..12 * SECOND).contains(&between), "{between:?}");
-    assert_eq!(second.number("spotwarden.restores", None), 500.0);
-    assert_eq!(pushed.failures("timeout"), 1.0);
+    assert_eq!(second.number("spotwarden.restores", None), 500);
+    assert_eq!(pushed.failures("timeout"), 1);
     sleep(10 * SECOND).await;
     assert!(collector.received.try_recv().is_err(), "nothing was queued");
 }
@@ -173,8 +173,8 @@ async fn a_closed_port_is_tried_again_and_then_there_are_new_figures() {
     pushed.identified();
     sleep(30 * SECOND).await;
     let failures = pushed.failures("connection");
-    assert!((3.0..=30.0).contains(&failures), "{failures}");
-    assert_eq!(pushed.value(EXPORTS), 0.0);
+    assert!((3..=30).contains(&failures), "{failures}");
+    assert_eq!(pushed.value(EXPORTS), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -184,25 +184,22 @@ async fn an_answer_of_ten_megabytes_is_a_success_that_is_not_read() {
     pushed.identified();
     collector.next().await;
     sleep(SECOND).await;
-    assert_eq!(pushed.value(EXPORTS), 1.0);
+    assert_eq!(pushed.value(EXPORTS), 1);
 }
 
 #[rstest]
-#[case::some(3, "partial", 1.0, 0.0)]
-#[case::a_mere_warning(0, "partial", 0.0, 1.0)]
+#[case::some(3, "partial", 1, 0)]
+#[case::a_mere_warning(0, "partial", 0, 1)]
 #[tokio::test(start_paused = true)]
 async fn a_partial_success_is_counted_and_not_repeated(
     #[case] rejected: i64,
     #[case] reason: &str,
-    #[case] failures: f64,
-    #[case] exports: f64,
+    #[case] failures: u64,
+    #[case] exports: u64,
 ) {
-    let partial = ExportMetricsPartialSuccess {
-        rejected_data_points: rejected,
-        error_message: "too many labels".into(),
-        ..Default::default()
-    };
-    let body = ExportMetricsServiceResponse { partial_success: Some(partial), ..Default::default() }.encode_to_vec();
+    let partial =
+        ExportMetricsPartialSuccess { rejected_data_points: rejected, error_message: "too many labels".into() };
+    let body = ExportMetricsServiceResponse { partial_success: Some(partial) }.encode_to_vec();
     let mut collector = Collector::start([Reply::With(200, None, body)]).await;
     let pushed = Pushed::start(&config(&collector.url));
     pushed.identified();
@@ -223,7 +220,7 @@ async fn headers_come_from_variable_and_file_and_a_new_file_is_used_at_once() {
     let pushed = Pushed::start(&config);
     pushed.identified();
     sleep(3 * SECOND).await;
-    assert!(pushed.failures("configuration") >= 1.0, "the file is not there yet");
+    assert!(pushed.failures("configuration") >= 1, "the file is not there yet");
     for token in ["first", "second-token"] {
         std::fs::write(&path, format!("authorization=Bearer%20{token}\n")).unwrap();
         let received = collector.next().await;
@@ -243,7 +240,7 @@ async fn a_compressed_push_says_the_same() {
     let received = collector.next().await;
     assert_eq!(received.headers["content-encoding"], "gzip");
     assert!(received.body.len() * 2 < received.plain().len(), "{}", received.body.len());
-    assert_eq!(is_pending(&received), 0.0);
+    assert_eq!(is_pending(&received), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -258,7 +255,7 @@ async fn deltas_lose_nothing_when_a_push_fails() {
         restores.push(collector.next().await.number("spotwarden.restores", None));
         pushed.metrics.record(&Record::Restored);
     }
-    assert_eq!(restores, [1.0, 1.0, 2.0, 1.0]);
+    assert_eq!(restores, [1, 1, 2, 1]);
 }
 
 /// Everything is said in the end, and the end is not held up: not by a collector that hangs, nor by one that is gone.
@@ -277,5 +274,5 @@ async fn the_last_push_is_made_when_the_agent_stops_and_takes_less_than_three_se
     pushed.closing.send_replace(true);
     pushed.tasks.join_next().await.unwrap().unwrap();
     assert!(at.elapsed() < 3 * SECOND, "{:?}", at.elapsed());
-    assert_eq!(collector.next().await.number("spotwarden.restores", None), 1.0);
+    assert_eq!(collector.next().await.number("spotwarden.restores", None), 1);
 }

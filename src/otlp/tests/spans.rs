@@ -46,7 +46,7 @@ impl Traced {
         self.news.send(announced(self.clock)).unwrap();
     }
 
-    fn failures(&self, reason: &str) -> f64 {
+    fn failures(&self, reason: &str) -> u64 {
         let sample = format!("spotwarden_otlp_export_failures_total{{signal=\"traces\",reason=\"{reason}\"}}");
         value(&self.metrics, &sample)
     }
@@ -89,7 +89,7 @@ async fn what_may_be_sent_again_waits_with_what_comes_meanwhile_and_what_is_refu
     assert!(collector.received.try_recv().is_err(), "refused for good");
     traced.announce();
     assert_eq!(spans(&collector.next().await), ["notice 2"]);
-    assert_eq!((traced.failures("busy"), traced.failures("refused")), (1.0, 1.0));
+    assert_eq!((traced.failures("busy"), traced.failures("refused")), (1, 1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -104,7 +104,7 @@ async fn a_collector_that_hangs_costs_a_bounded_number_of_spans() {
     collector.answer([]);
     let rest = spans(&collector.next().await);
     assert_eq!((rest.len(), rest.last().map(String::as_str)), (256, Some("notice 999")));
-    assert_eq!(traced.failures("dropped"), 1000.0 - 256.0);
+    assert_eq!(traced.failures("dropped"), 1000 - 256);
     let at = Instant::now();
     traced.closing.send_replace(true);
     traced.tasks.join_next().await.unwrap().unwrap();

@@ -37,14 +37,18 @@ fn slack(body: &Value) -> Vec<String> {
                 if !block["text"].is_null() {
                     text(&mut found, &block["text"], "mrkdwn", 3000);
                 }
-                fields.iter().for_each(|field| text(&mut found, field, "mrkdwn", 2000));
+                for field in fields {
+                    text(&mut found, field, "mrkdwn", 2000);
+                }
             }
             Some("context") => {
                 let elements = block["elements"].as_array().unwrap_or(&none);
                 if elements.is_empty() || elements.len() > 10 {
                     found.push(format!("a context has 1 to 10 elements, not {}", elements.len()));
                 }
-                elements.iter().for_each(|element| text(&mut found, element, "mrkdwn", 3000));
+                for element in elements {
+                    text(&mut found, element, "mrkdwn", 3000);
+                }
             }
             other => found.push(format!("a block of type {other:?}")),
         }

@@ -13,6 +13,7 @@ use crate::agent::Agent;
 use crate::clock::{Clock, Now};
 use crate::cni::model::Headroom;
 use crate::config::{CniConfig, Config};
+use crate::interruption::account::Account;
 use crate::interruption::record::Status;
 use crate::k8s::client;
 use crate::metrics::Metrics;
@@ -25,6 +26,7 @@ pub(super) struct Life {
     pub(super) metrics: Arc<Metrics>,
     pub(super) status: watch::Receiver<Status>,
     pub(super) headroom: watch::Receiver<Option<Arc<Headroom>>>,
+    account: watch::Receiver<Option<Arc<Account>>>,
     process: AbortHandle,
     stop: Option<oneshot::Sender<()>>,
 }
@@ -117,9 +119,10 @@ impl Agents {
         };
         let admin = self.admin.as_ref().map(std::net::TcpListener::try_clone).transpose();
         let admin = admin.map_err(|error| unusable(&error))?;
+        let account = agent.account();
         let (stop, stopped) = oneshot::channel();
         let process = self.tasks.spawn(process(agent, admin, handles, stopped));
-        self.lives.push(Life { metrics, status, headroom, process, stop: Some(stop) });
+        self.lives.push(Life { metrics, status, account, headroom, process, stop: Some(stop) });
         self.ended = false;
         Ok(())
     }
@@ -143,6 +146,11 @@ impl Agents {
     /// The last process's state.
     pub(super) fn status(&self) -> Option<Status> {
         self.lives.last().map(|life| life.status.borrow().clone())
+    }
+
+    /// The account of the last process that wrote one.
+    pub(super) fn account(&self) -> Option<Arc<Account>> {
+        self.lives.iter().rev().find_map(|life| life.account.borrow().clone())
     }
 
     /// What the last process says of the pods' addresses.

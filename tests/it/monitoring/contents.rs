@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use serde_json::{Value, json};
 
-use crate::peers::exposition::{Exposition, golden, parse};
+use crate::peers::exposition::{Exposition, names, parse, samples};
 use crate::peers::{Folder, ask, root, text, yaml};
 
 /// Metrics of others that the rules and the dashboard use.
@@ -143,7 +143,7 @@ pub(super) fn names_of(regex: &str) -> BTreeSet<String> {
 
 #[test]
 fn every_metric_that_is_used_is_exported() {
-    let (exported, records) = (golden(), records());
+    let (exported, records) = (names(), records());
     let known = |name: &String| exported.contains(name) || records.contains(name) || FOREIGN.contains(&name.as_str());
     let of_rules = rules().into_iter().map(|rule| rule["expr"].as_str().unwrap().to_owned());
     let of_panels = panels().into_iter().map(|(_, expression)| substituted(&expression));
@@ -159,9 +159,8 @@ fn every_metric_that_is_used_is_exported() {
 /// Also by labels: a value that is not in a closed set can never match.
 #[test]
 fn every_label_that_is_asked_for_exists_with_that_value() {
-    let golden = text("tests/golden/metrics.txt");
-    let samples = golden.lines().filter(|line| !line.starts_with('#')).map(|line| format!("{line} 0"));
-    let exported: Exposition = parse(&samples.collect::<Vec<_>>().join("\n"));
+    let shown: Vec<String> = samples().iter().map(|sample| format!("{sample} 0")).collect();
+    let exported: Exposition = parse(&shown.join("\n"));
     let expressions = rules().into_iter().map(|rule| rule["expr"].as_str().unwrap().to_owned());
     let expressions = expressions.chain(panels().into_iter().map(|(_, expression)| substituted(&expression)));
     let mut asked = 0;
@@ -254,7 +253,7 @@ fn the_dashboard_can_be_provisioned() {
 #[case("monitoring/collector/upstream.yaml")]
 #[case("monitoring/collector/adot.yaml")]
 fn a_collector_keeps_what_rules_and_dashboard_need_and_nothing_unknown(#[case] path: &str) {
-    let (kept, exported) = (names_of(&keep_list(path)), golden());
+    let (kept, exported) = (names_of(&keep_list(path)), names());
     assert_eq!(kept.difference(&exported).collect::<Vec<_>>(), Vec::<&String>::new(), "kept, not exported");
     let of_rules = rules().into_iter().map(|rule| rule["expr"].as_str().unwrap().to_owned());
     let of_panels = panels().into_iter().map(|(_, expression)| substituted(&expression));
@@ -317,7 +316,7 @@ fn every_alert_has_its_runbook_and_every_runbook_its_alert() {
 /// A command with a misspelt metric finds nothing, at night.
 #[test]
 fn runbooks_and_pages_name_metrics_that_exist() {
-    let exported = golden();
+    let exported = names();
     let mut pages: Vec<String> = alerts().keys().map(|name| format!("docs/runbooks/{name}.md")).collect();
     pages.push("docs/alerts.md".to_owned());
     for page in pages {

@@ -4,6 +4,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
+use spotwarden::metrics::PREFIX;
+use spotwarden::metrics::otlp::OtlpMetrics;
+use spotwarden::otlp::OtlpSignal;
+
 /// The name of a sample and its labels.
 pub(crate) type Series = (String, BTreeMap<String, String>);
 
@@ -47,9 +53,22 @@ fn series_of(text: &str) -> Series {
     (name.to_owned(), pairs.collect())
 }
 
-/// Names of samples that an agent can show, from the golden file.
-pub(crate) fn golden() -> BTreeSet<String> {
+/// Every sample that an agent can show, as its name and labels, from the golden file. What is there only with something to
+/// push to is taken from its definition.
+pub(crate) fn samples() -> Vec<String> {
+    let mut registry = Registry::default();
+    let signals = [OtlpSignal::Metrics, OtlpSignal::Traces];
+    drop(OtlpMetrics::register(registry.sub_registry_with_prefix(PREFIX), signals.into_iter()));
+    let mut pushed = String::new();
+    encode(&mut pushed, &registry).unwrap();
+    let pushed =
+        pushed.lines().filter_map(|line| line.split(' ').next().filter(|name| *name != "#").map(str::to_owned));
     let text = super::text("tests/golden/metrics.txt");
-    let samples = text.lines().filter(|line| !line.starts_with('#'));
-    samples.map(|line| line.split('{').next().unwrap().to_owned()).collect()
+    let samples = text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned);
+    samples.chain(pushed).collect()
+}
+
+/// The names of [`samples`].
+pub(crate) fn names() -> BTreeSet<String> {
+    samples().iter().map(|sample| sample.split('{').next().unwrap().to_owned()).collect()
 }

@@ -8,12 +8,13 @@
 
 use serde_json::{Value, json};
 
-use super::{Folder, Program, get, percent_encoded, tool, yaml};
+use super::{Folder, Program, START_LIMIT, eventually, get, percent_encoded, request, tool, yaml};
 
 /// A running Prometheus.
 pub(crate) struct Prometheus {
     program: Program,
-    address: String,
+    /// Where it listens, `host:port`.
+    pub(crate) address: String,
     _folder: Folder,
 }
 
@@ -31,9 +32,15 @@ impl Prometheus {
             format!("--config.file={config}"),
             format!("--storage.tsdb.path={}", folder.path("data").display()),
             "--web.listen-address=127.0.0.1:0".to_owned(),
+            "--web.enable-otlp-receiver".to_owned(),
+            "--web.enable-remote-write-receiver".to_owned(),
         ];
         let log = folder.path("log");
         let (program, address) = Program::start(&tool("prometheus", "prometheus"), &arguments, &[], log, listening);
+        // It listens before it has read its storage, and refuses until then.
+        eventually("the readiness of Prometheus", START_LIMIT, || {
+            (request(&address, "GET", "/-/ready", "", "").status == 200).then_some(())
+        });
         Self { program, address, _folder: folder }
     }
 
@@ -66,8 +73,6 @@ pub(crate) fn shipped(admin: &str, node: &str) -> Value {
     let mut config = yaml("monitoring/prometheus.yaml");
     let scrape = &mut config["scrape_configs"][0];
     undiscovered(scrape, admin, node);
-    // A flag of the program switches OTLP on, which no test needs.
-    config.as_object_mut().unwrap().remove("otlp");
     config
 }
 

@@ -4,7 +4,7 @@ use rstest::rstest;
 use super::*;
 use crate::interruption::account::{Fence, Over};
 
-pub(super) fn account() -> Account {
+pub(in crate::trace) fn account() -> Account {
     Account::sample()
 }
 
