@@ -61,6 +61,7 @@ impl Cause<'_> {
         };
         match self.refusals {
             0 => write!(f, "{subnet} is {full}: EC2 refused before this agent started"),
+            1 => write!(f, "{subnet} is {full}: EC2 refused once since the pool last grew"),
             times => write!(f, "{subnet} is {full}: EC2 refused {times} times since the pool last grew"),
         }
     }

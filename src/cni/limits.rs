@@ -7,7 +7,7 @@ use super::settings::Settings;
 /// What is known of the instance from ipamd's metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Instance {
-    /// Interfaces that ipamd may use.
+    /// Interfaces that ipamd may use, of one network card.
     pub eni_max: Option<i64>,
     /// Addresses that it expects of each (S).
     pub per_eni: Option<i64>,
@@ -61,7 +61,7 @@ impl Limit {
 pub struct Limits {
     /// Addresses of an interface (S).
     pub per_eni: Option<i64>,
-    /// Interfaces that ipamd may use.
+    /// Interfaces that ipamd may use, of all network cards that have one.
     pub eni_max: Option<i64>,
     /// Interfaces that can carry pod addresses.
     pub usable_enis: Option<i64>,
@@ -87,14 +87,14 @@ impl Limits {
         max_pods: Option<i64>,
         pods: i64,
     ) -> Self {
-        let usable_enis = instance.eni_max.map(|max| {
+        // ipamd tells the limit of one card; the cards of an instance type are alike but for few.
+        let eni_max = instance.eni_max.map(|max| max.saturating_mul(pool.further_cards.saturating_add(1)));
+        let usable_enis = eni_max.map(|max| {
             let custom = settings.custom_networking == Some(true) && !pool.primary_excluded;
             let trunk = pool.trunk || settings.pod_eni == Some(true);
             max - pool.excluded - i64::from(custom) - i64::from(trunk)
         });
-        let whole = |enis: i64, each: i64| {
-            (enis.max(0) * each - pool.wrong_mode_slots * mode.slot()).saturating_add(pool.beyond_first_card)
-        };
+        let whole = |enis: i64, each: i64| enis.max(0).saturating_mul(each) - pool.wrong_mode_slots * mode.slot();
         let step = match (mode, settings.targets_defined()) {
             (Mode::Prefix, _) => Some(mode.slot()),
             (Mode::Secondary, Some(true)) => Some(1),
@@ -102,7 +102,7 @@ impl Limits {
         };
         Self {
             per_eni: instance.per_eni,
-            eni_max: instance.eni_max,
+            eni_max,
             usable_enis,
             instance: usable_enis.zip(instance.per_eni).map(|(enis, each)| whole(enis, each)),
             configured: match (settings.minimum_ip, settings.warm_ip) {

@@ -108,8 +108,8 @@ pub struct Pool {
     pub ipv6: bool,
     /// Network cards with a data store of their own.
     pub cards: usize,
-    /// Addresses on other cards than the first.
-    pub beyond_first_card: i64,
+    /// Cards beside the first that have an interface for pods: ipamd fills each of them as it fills the first.
+    pub further_cards: i64,
     /// Free addresses of the card that has the fewest: what is left for pods with an interface on every card.
     pub scarcest_card: i64,
     /// ipamd's own total minus the sum of everything attached; 0 unless one of the two is wrong.
@@ -187,28 +187,27 @@ impl Pool {
     }
 
     fn add_card(&mut self, card: &Card, first: bool, mode: Mode, rest: &Rest) {
+        let further = !first && card.interfaces.iter().any(|eni| !eni.excluded);
+        self.further_cards += i64::from(further);
         let mut free = 0;
         let mut attached = 0_i64;
         for eni in &card.interfaces {
-            let interface = self.add_interface(eni, first, mode, rest);
+            let interface = self.add_interface(eni, first || further, mode, rest);
             free = i64::saturating_add(free, interface.free());
             attached = attached.saturating_add(interface.attached);
-            if !first {
-                self.beyond_first_card = self.beyond_first_card.saturating_add(interface.total);
-            }
             self.interfaces.push(interface);
         }
         self.mismatch = self.mismatch.saturating_add(card.stated_total.saturating_sub(attached));
         self.scarcest_card = self.scarcest_card.min(free);
     }
 
-    fn add_interface(&mut self, eni: &Eni, first: bool, mode: Mode, rest: &Rest) -> Interface {
+    /// `carries`: its card counts among those that pods get addresses of.
+    fn add_interface(&mut self, eni: &Eni, carries: bool, mode: Mode, rest: &Rest) -> Interface {
         self.enis += 1;
-        // ipamd's limit of interfaces is that of the first card.
-        if first {
+        self.trunk |= eni.trunk;
+        if carries {
             self.excluded += i64::from(eni.excluded);
             self.primary_excluded |= eni.excluded && eni.primary;
-            self.trunk |= eni.trunk;
         }
         let mut interface = Interface {
             id: eni.id.clone(),
@@ -223,7 +222,7 @@ impl Pool {
             interface.attached = interface.attached.saturating_add(block.size);
             let right_mode = block.ipv6 == self.ipv6 && (block.ipv6 || block.prefix == (mode == Mode::Prefix));
             if eni.excluded || !right_mode {
-                self.wrong_mode_slots += i64::from(first && !eni.excluded);
+                self.wrong_mode_slots += i64::from(!eni.excluded);
                 continue;
             }
             interface.total = interface.total.saturating_add(block.size);

@@ -61,6 +61,8 @@ pub struct NodeFacts {
     pub fence: Vec<FencePart>,
     /// The effect of the agent's taint.
     pub taint: Option<String>,
+    /// The agent's taint for want of addresses is there.
+    pub exhaustion_taint: bool,
     /// It is cordoned, by whomever.
     pub cordoned: bool,
     /// Marks of others that are missing.

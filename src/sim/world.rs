@@ -230,7 +230,7 @@ impl World {
         let gateway = Gateway::new(Shared(backend.backend.clone()), clock);
         let spec = KubeletSpec { namespace: Some(namespace.clone()), ..KubeletSpec::default() };
         let mut tasks = JoinSet::new();
-        let cni = Cni::open(scenario.cni.as_ref(), clock, &mut tasks).await?;
+        let cni = Cni::open(scenario.cni.as_ref(), clock, &imds, &mut tasks).await?;
         let kubelet = Kubelet::new(backend.client.clone(), node.as_str(), clock, spec.clone());
         let kubelet = cni.ipamd().cloned().into_iter().fold(kubelet, Kubelet::on_network);
         let handle = kubelet.handle();

@@ -132,6 +132,9 @@ scenarios! {
     cni_ipv6: "cni-ipv6",
     cni_two_cards: "cni-two-cards",
     cni_interruption: "cni-interruption",
+    cni_drain_waits: "cni-drain-waits",
+    cni_drain_hurries: "cni-drain-hurries",
+    cni_taint: "cni-taint",
 }
 
 #[test]

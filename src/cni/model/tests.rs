@@ -73,10 +73,14 @@ async fn the_node_of_the_golden_documents_is_read_whole() {
     assert_eq!((second.traps.len(), second.doubts.len()), (0, 0));
     let share = SubnetShare { pool: 3, interfaces: 2, block: None };
     assert_eq!(second.subnets, BTreeMap::from([("subnet-0123456789abcdef0".to_owned(), share)]));
-    let refused = String::from_utf8(METRICS.to_vec()).unwrap().replace("InSubnet\"} 1\n", "InSubnet\"} 3\n");
-    let third = node.reads(&Reading { metrics: Some(Ok(refused.as_bytes())), ..all() });
-    assert_eq!((third.state, pods(&third)), (State::SubnetExhausted, (2, 2, Limit::Subnet)));
-    assert_eq!(third.cause, "subnet-0123456789abcdef0 is full: EC2 refused 2 times since the pool last grew");
+    for (counter, times) in [(2, "once"), (4, "3 times")] {
+        let counted = format!("InSubnet\"}} {counter}\n");
+        let refused = String::from_utf8(METRICS.to_vec()).unwrap().replace("InSubnet\"} 1\n", &counted);
+        let third = node.reads(&Reading { metrics: Some(Ok(refused.as_bytes())), ..all() });
+        assert_eq!((third.state, pods(&third)), (State::SubnetExhausted, (2, 2, Limit::Subnet)));
+        let cause = format!("subnet-0123456789abcdef0 is full: EC2 refused {times} since the pool last grew");
+        assert_eq!(third.cause, cause);
+    }
 }
 
 #[tokio::test]
@@ -186,8 +190,12 @@ async fn several_network_cards_are_an_estimate() {
     let both = format!("{}{other}", enis.trim_end().strip_suffix('}').unwrap());
     let headroom = Node::new().reads(&Reading { interfaces: Some(Ok(both.as_bytes())), ..all() });
     assert_eq!(headroom.confidence, Confidence::Estimate);
+    assert_eq!(headroom.limits.instance, Some(18), "each card has as many interfaces as ipamd tells of one");
     let pool = headroom.pool.unwrap();
     assert_eq!((pool.total, pool.cards, pool.scarcest_card), (4, 2, 1));
+    let unused = both.replace(r#""eni-2":{"#, r#""eni-2":{"IsExcludedForPodIPs":true,"#);
+    let headroom = Node::new().reads(&Reading { interfaces: Some(Ok(unused.as_bytes())), ..all() });
+    assert_eq!((headroom.limits.instance, headroom.pool.unwrap().total), (Some(9), 3), "a card that carries no pods");
 }
 
 #[tokio::test]

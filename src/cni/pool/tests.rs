@@ -102,7 +102,7 @@ fn cards_add_up_and_the_scarcest_is_known() {
     );
     let pool = of(&body, Mode::Secondary);
     assert_eq!((sums(&pool), pool.cards), ((3, 1, Some(0), 2), 2));
-    assert_eq!((pool.beyond_first_card, pool.scarcest_card, pool.mismatch), (1, 0, 0));
+    assert_eq!((pool.further_cards, pool.scarcest_card, pool.mismatch), (1, 0, 0));
 }
 
 #[test]

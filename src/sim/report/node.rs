@@ -7,8 +7,9 @@ use crate::sim::scenario::{FencePart, NodeExpect};
 
 /// Everything that is expected of the node; `when` goes before each name.
 pub(super) fn checks(when: &str, expected: &NodeExpect, found: &NodeFacts) -> Vec<Check> {
-    let checks = [fence(expected, found), taint(expected, found), cordon(expected, found), restored(expected, found)];
-    let checks = checks.into_iter().chain([pending(expected, found)]).flatten();
+    let marks = [fence(expected, found), taint(expected, found), exhaustion(expected, found)];
+    let others = [cordon(expected, found), restored(expected, found), pending(expected, found)];
+    let checks = marks.into_iter().chain(others).flatten();
     let checks = checks.map(|check| Check { name: format!("{when}{}", check.name), ..check });
     let headroom =
         expected.headroom.iter().flat_map(|expected| headroom::moment(when, expected, found.headroom.as_ref()));
@@ -36,6 +37,13 @@ fn taint(expected: &NodeExpect, found: &NodeFacts) -> Option<Check> {
     let wanted = expected.taint.as_deref()?;
     let there = found.taint.as_deref().unwrap_or("none");
     Some(check(format!("the effect of the agent's taint is {wanted}"), wanted == there, there))
+}
+
+fn exhaustion(expected: &NodeExpect, found: &NodeFacts) -> Option<Check> {
+    let wanted = expected.exhaustion_taint?;
+    let words = |there| if there { "is" } else { "is not" };
+    let name = format!("the taint for want of addresses {} on the node", words(wanted));
+    Some(check(name, wanted == found.exhaustion_taint, format!("it {}", words(found.exhaustion_taint))))
 }
 
 fn cordon(expected: &NodeExpect, found: &NodeFacts) -> Option<Check> {
@@ -97,6 +105,7 @@ mod tests {
         let good = "taint = \"PreferNoSchedule\"\ncordoned = false\nrestored = false\npending = [\"rebalance-recommendation\"]";
         assert_eq!(failed(good, &soft), [""; 0]);
         for bad in [
+            "exhaustion_taint = true",
             "taint = \"none\"",
             "taint = \"NoSchedule\"",
             "restored = true",

@@ -61,6 +61,8 @@ pub struct Expect {
     /// The effect of the agent's taint in the end: `NoSchedule`, `PreferNoSchedule` or `none`. Default: not judged.
     #[serde(deserialize_with = "parse::effect")]
     pub taint: Option<String>,
+    /// The agent's taint for want of addresses is there in the end. Default: not judged.
+    pub exhaustion_taint: Option<bool>,
     /// The node is cordoned in the end, by whomever. Default: not judged.
     pub cordoned: Option<bool>,
     /// The node is in the end what it would be without the agent: taints, labels and annotations byte for byte and in
@@ -89,6 +91,7 @@ impl Expect {
             fenced: self.fenced,
             fence_without: self.fence_without.clone(),
             taint: self.taint.clone(),
+            exhaustion_taint: self.exhaustion_taint,
             cordoned: self.cordoned,
             restored: self.restored,
             pending: self.pending.clone().or_else(|| (self.restored == Some(true)).then(Vec::new)),
@@ -108,6 +111,8 @@ pub struct NodeExpect {
     /// The effect of the agent's taint: `NoSchedule`, `PreferNoSchedule` or `none`.
     #[serde(deserialize_with = "parse::effect")]
     pub taint: Option<String>,
+    /// The agent's taint for want of addresses is there.
+    pub exhaustion_taint: Option<bool>,
     /// It is cordoned, by whomever.
     pub cordoned: Option<bool>,
     /// It is what it would be without the agent.

@@ -121,6 +121,8 @@ pub struct AgentSpec {
     /// `--node-marks`.
     #[serde(deserialize_with = "parse::node_marks")]
     pub node_marks: Option<MarkStyle>,
+    /// `--pod-ip-exhaustion-taint`.
+    pub pod_ip_exhaustion_taint: bool,
     /// `--dry-run`.
     pub dry_run: bool,
     /// Agents that run side by side, as in a roll-out that starts the new one first. 0 counts as 1.

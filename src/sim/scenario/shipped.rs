@@ -86,6 +86,9 @@ pub const SHIPPED: &[(&str, &str)] = &[
     shipped_file!("cni-ipv6.toml"),
     shipped_file!("cni-two-cards.toml"),
     shipped_file!("cni-interruption.toml"),
+    shipped_file!("cni-drain-waits.toml"),
+    shipped_file!("cni-drain-hurries.toml"),
+    shipped_file!("cni-taint.toml"),
 ];
 
 /// All shipped scenarios.

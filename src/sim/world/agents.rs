@@ -61,7 +61,7 @@ impl Agents {
         let mut config = configured(&scenario.agent, Config::for_node(node));
         config.imds.endpoint = format!("http://{}", at.imds);
         config.boot_id = Some(NodeSpec::new(node).boot_id());
-        config.cni = cni;
+        config.cni = CniConfig { taint_on_exhaustion: scenario.agent.pod_ip_exhaustion_taint, ..cni };
         config.otlp.clone_from(&options.otlp);
         let clock = ahead(clock, scenario.node.clock_ahead);
         Self {

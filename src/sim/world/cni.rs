@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use super::{World, WorldError, bind, local};
 use crate::clock::Clock;
 use crate::config::{CniConfig, LocalAddress};
+use crate::sim::imds::SimImds;
 use crate::sim::ipamd::{Endpoint, Fault, FaultKind, Instance, NodeSpec, SimIpamd, Subnet, Truth};
 use crate::sim::objects::{NODE_IP, Owner, PodSpec};
 use crate::sim::report::HeadroomTruth;
@@ -46,14 +47,17 @@ pub(super) struct Cni {
 }
 
 impl Cni {
-    /// Binds the endpoints and starts what is behind them.
+    /// Binds the endpoints and starts what is behind them. What EC2 has attached shows in `imds`, whether ipamd lives or not.
     pub(super) async fn open(
         spec: Option<&CniSpec>,
         clock: Clock,
+        imds: &SimImds,
         tasks: &mut JoinSet<()>,
     ) -> Result<Self, WorldError> {
         let Some(spec) = spec else { return Self::of_another() };
         let ipamd = SimIpamd::new(clock, node_spec(spec));
+        let attached = ipamd.clone();
+        imds.set_network(move || attached.network_tree());
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let (introspection, metrics) = (bind(any).await?, bind(any).await?);
         let config = config(address(&introspection)?, address(&metrics)?);

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::cni;
+use crate::cni::taint;
 use crate::config::{MarkConfig, MarkStyle};
 use crate::interruption::fence::LOAD_BALANCER_LABEL;
 use crate::interruption::state::ANNOTATION;
@@ -61,6 +62,10 @@ impl Marks {
         NodeFacts {
             fence: self.fence(without, config),
             taint: self.taint_of_the_agent(without, config).map(|taint| text(taint, "effect").to_owned()),
+            exhaustion_taint: self.taints.iter().any(|taint| {
+                let is_told = text(taint, "key") == taint::KEY && text(taint, "value") == taint::VALUE;
+                is_told && !without.taints.contains(taint)
+            }),
             cordoned: self.cordoned,
             lost: self.lost(without),
             differs: self.differences(without),
