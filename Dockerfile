@@ -39,7 +39,7 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
       *) echo "no recipe for the architecture '${TARGETARCH}'; there are amd64 and arm64" >&2; exit 1 ;; \
     esac \
     && rustup target add "${triple}" \
-    && cargo build --locked --release --target "${triple}" \
+    && cargo build --locked --config .cargo/release.toml --release --target "${triple}" \
     && install -D -m 0555 "target/${triple}/release/spotwarden" "/out/${TARGETARCH}/spotwarden"
 
 FROM scratch AS build

@@ -56,7 +56,7 @@ lint: ## Formatting, clippy and documentation, warnings being errors
 
 .PHONY: release
 release: musl-target ## Build the static binary into dist/
-	$(CARGO) build --locked --release --target $(MUSL)
+	$(CARGO) build --locked --config .cargo/release.toml --release --target $(MUSL)
 	install -D -m 0755 $(TARGET_DIR)/$(MUSL)/release/spotwarden dist/$(ARCH)/spotwarden
 	@ls -l dist/$(ARCH)/spotwarden
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ConstantBuilder};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::advice::{Doubt, Trap};
 use super::client::Client;
@@ -27,6 +27,9 @@ const INTERVAL: Duration = Duration::from_secs(20);
 const JITTER: Duration = Duration::from_secs(2);
 /// Between two tries of an endpoint that has failed for long.
 const LONGEST_PAUSE: Duration = Duration::from_secs(120);
+/// How long the first reading waits for what Kubernetes knows. Without it every limit of the kubelet's is missing, and the
+/// first word about the pool would be taken back with the second.
+const FACTS_PATIENCE: Duration = Duration::from_secs(5);
 /// The settings of the running process change with a restart of it alone.
 const SETTINGS_INTERVAL: Duration = Duration::from_mins(5);
 
@@ -64,10 +67,13 @@ pub struct Surroundings {
 pub async fn follow(
     client: Client,
     clock: Clock,
-    surroundings: Surroundings,
+    mut surroundings: Surroundings,
     headroom: watch::Sender<Option<Arc<Headroom>>>,
     metrics: CniMetrics,
 ) {
+    let known = surroundings.node.wait_for(|facts| facts.known && facts.listed);
+    // An API server that does not answer leaves the figures without those limits, not the page without figures.
+    drop(timeout(FACTS_PATIENCE, known).await);
     let start = clock.now().instant;
     let mut reader = Reader {
         client,
