@@ -35,6 +35,8 @@ pub struct NodeFacts {
     pub taints: Option<Arc<Vec<Value>>>,
     /// The own Node was read.
     pub known: bool,
+    /// Its pods were listed.
+    pub listed: bool,
     /// The taint that stops ipamd is on the node.
     pub cordoned: bool,
     /// Settings of the aws-node pod on this node; `None` if there is no such pod.
@@ -55,6 +57,7 @@ impl Follower {
         match input {
             Input::Node(node) => self.note_node(node),
             Input::Pods(pods) => {
+                self.facts.listed = true;
                 self.pods.clear();
                 for pod in pods {
                     self.note_pod(pod);

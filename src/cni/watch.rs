@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ConstantBuilder};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::advice::{Doubt, Trap};
 use super::client::Client;
@@ -27,6 +27,8 @@ const INTERVAL: Duration = Duration::from_secs(20);
 const JITTER: Duration = Duration::from_secs(2);
 /// Between two tries of an endpoint that has failed for long.
 const LONGEST_PAUSE: Duration = Duration::from_secs(120);
+/// The first reading waits for the own Node and its pods, but no longer: without them the room for pods seems to have no end.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// The settings of the running process change with a restart of it alone.
 const SETTINGS_INTERVAL: Duration = Duration::from_mins(5);
 
@@ -68,6 +70,9 @@ pub async fn follow(
     headroom: watch::Sender<Option<Arc<Headroom>>>,
     metrics: CniMetrics,
 ) {
+    let mut node = surroundings.node.clone();
+    // Where the API server does not answer, addresses are known all the same.
+    _ = timeout(PATIENCE, node.wait_for(|facts| facts.known && facts.listed)).await;
     let start = clock.now().instant;
     let mut reader = Reader {
         client,

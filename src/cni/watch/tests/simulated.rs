@@ -33,6 +33,8 @@ impl World {
         bench.facts.send_replace(NodeFacts {
             max_pods: Some(max_pods),
             aws_node: Some(Arc::new(set.collect())),
+            known: true,
+            listed: true,
             ..NodeFacts::default()
         });
         Self { sim, bench, pods: 0 }
