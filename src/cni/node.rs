@@ -35,7 +35,7 @@ pub struct NodeFacts {
     pub taints: Option<Arc<Vec<Value>>>,
     /// The own Node was read.
     pub known: bool,
-    /// Its pods were.
+    /// Its pods were listed.
     pub listed: bool,
     /// The taint that stops ipamd is on the node.
     pub cordoned: bool,

@@ -27,9 +27,8 @@ const INTERVAL: Duration = Duration::from_secs(20);
 const JITTER: Duration = Duration::from_secs(2);
 /// Between two tries of an endpoint that has failed for long.
 const LONGEST_PAUSE: Duration = Duration::from_secs(120);
-/// How long the first reading waits for what Kubernetes knows. Without it every limit of the kubelet's is missing, and the
-/// first word about the pool would be taken back with the second.
-const FACTS_PATIENCE: Duration = Duration::from_secs(5);
+/// The first reading waits for the own Node and its pods, but no longer: without them the room for pods seems to have no end.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// The settings of the running process change with a restart of it alone.
 const SETTINGS_INTERVAL: Duration = Duration::from_mins(5);
 
@@ -71,9 +70,9 @@ pub async fn follow(
     headroom: watch::Sender<Option<Arc<Headroom>>>,
     metrics: CniMetrics,
 ) {
-    let known = surroundings.node.wait_for(|facts| facts.known && facts.listed);
-    // An API server that does not answer leaves the figures without those limits, not the page without figures.
-    drop(timeout(FACTS_PATIENCE, known).await);
+    let mut node = surroundings.node.clone();
+    // Where the API server does not answer, addresses are known all the same.
+    _ = timeout(PATIENCE, node.wait_for(|facts| facts.known && facts.listed)).await;
     let start = clock.now().instant;
     let mut reader = Reader {
         client,

@@ -191,6 +191,26 @@ async fn both_endpoints_are_read_every_twenty_seconds_one_request_at_a_time() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_first_reading_waits_for_the_node_and_its_pods_and_not_for_long() {
+    for (node, pods, waited) in [(1, 2, 2.0), (3, 1, 3.0), (1, 9, 5.0), (9, 9, 5.0)] {
+        let mut bench = Bench::new(Peer::golden()).await;
+        let start = Instant::now();
+        bench.facts.send_modify(|facts| (facts.known, facts.listed) = (false, false));
+        let facts = bench.facts.clone();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            for second in 1..=9 {
+                sleep(Duration::from_secs(1)).await;
+                facts.send_modify(|facts| (facts.known, facts.listed) = (second >= node, second >= pods));
+            }
+        });
+        bench.next().await;
+        let took = start.elapsed().as_secs_f64();
+        assert!((waited..waited + 0.5).contains(&took), "{node} {pods}: {took} s");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_kubernetes_knows_is_in_the_next_reading() {
     let mut bench = Bench::new(Peer::golden()).await;
     bench.next().await;
