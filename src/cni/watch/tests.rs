@@ -406,28 +406,3 @@ async fn what_could_be_better_is_told_once_for_each_change() {
     assert_eq!(told(&well), 0);
     assert_eq!(told(&badly), 8, "and again, but for the targets, which have not changed");
 }
-
-#[tokio::test(start_paused = true)]
-async fn the_first_word_waits_for_what_kubernetes_knows_but_not_for_ever() {
-    for (told_after, expected) in [(Some(2), 2), (None, 5)] {
-        let facts = watch::Sender::new(NodeFacts::default());
-        let (headroom, network) = (watch::Sender::new(None), watch::Sender::new(None));
-        let surroundings = Surroundings { node: facts.subscribe(), network: network.subscribe() };
-        let address = LocalAddress::Tcp("127.0.0.1:9".to_owned());
-        let config =
-            CniConfig { enabled: true, introspection: address.clone(), metrics: address, taint_on_exhaustion: false };
-        let metrics = CniMetrics::register(&mut Registry::default());
-        let clock = Clock::anchored("2026-03-31T16:32:24Z".parse().unwrap());
-        let mut said = headroom.subscribe();
-        let mut tasks = JoinSet::new();
-        let begin = Instant::now();
-        tasks.spawn(follow(Client::new(&config).unwrap(), clock, surroundings, headroom, metrics));
-        if let Some(seconds) = told_after {
-            facts.send_modify(|facts| facts.known = true);
-            sleep(Duration::from_secs(seconds)).await;
-            facts.send_modify(|facts| facts.listed = true);
-        }
-        said.changed().await.unwrap();
-        assert_eq!(begin.elapsed().as_secs(), expected);
-    }
-}
