@@ -66,7 +66,7 @@ pub struct Surroundings {
 pub async fn follow(
     client: Client,
     clock: Clock,
-    mut surroundings: Surroundings,
+    surroundings: Surroundings,
     headroom: watch::Sender<Option<Arc<Headroom>>>,
     metrics: CniMetrics,
 ) {
