@@ -35,7 +35,7 @@ use crate::clock::Clock;
 use crate::cni::model::Headroom;
 use crate::gzip::gzip;
 use crate::interruption::record::Status;
-use crate::metrics::{Metrics, negotiate};
+use crate::metrics::{Metrics, NodeInfo, negotiate};
 use crate::notify::SinkStatus;
 use readiness::Readiness;
 
@@ -84,8 +84,8 @@ pub struct Handles {
     pub sinks: watch::Receiver<Vec<SinkStatus>>,
     /// For "in 1 min 12 s".
     pub clock: Clock,
-    /// Name of the own Node.
-    pub node_name: String,
+    /// The own Node and its instance.
+    pub identity: watch::Receiver<NodeInfo>,
     /// The agent changes nothing; the page says so.
     pub dry_run: bool,
 }
@@ -184,7 +184,7 @@ fn readyz(handles: &Handles) -> Response<Full<Bytes>> {
 fn page(handles: &Handles) -> Response<Full<Bytes>> {
     let (status, headroom) = (handles.status.borrow().clone(), handles.headroom.borrow().clone());
     let body = page::render(&page::Facts {
-        node_name: &handles.node_name,
+        node: &handles.identity.borrow(),
         status: &status,
         headroom: headroom.as_deref(),
         sinks: &handles.sinks.borrow(),

@@ -169,6 +169,11 @@ impl Agent {
         self.account.subscribe()
     }
 
+    /// The own Node and its instance, as far as they are known.
+    pub fn identity(&self) -> watch::Receiver<NodeInfo> {
+        self.identity.subscribe()
+    }
+
     /// Who outside of the cluster is told, and how that went last.
     pub fn sinks(&self) -> watch::Receiver<Vec<SinkStatus>> {
         self.sinks.subscribe()

@@ -78,7 +78,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         headroom: agent.headroom(),
         sinks: agent.sinks(),
         clock,
-        node_name,
+        identity: agent.identity(),
         dry_run,
     };
     let (stop_agent, agent_stops) = oneshot::channel::<()>();

@@ -16,6 +16,7 @@ use crate::config::Response;
 use crate::drain::forecast::{Forecast, PodForecast, Verdict};
 use crate::drain::outcome::Outcome;
 use crate::interruption::record::{Pending, PodStatus, Status};
+use crate::metrics::NodeInfo;
 use crate::notify::SinkStatus;
 use crate::signal::{Deadline, Kind};
 
@@ -47,8 +48,8 @@ th,td,.rows tr{border-color:#444}}";
 /// What the page tells.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts<'a> {
-    /// Name of the own Node.
-    pub node_name: &'a str,
+    /// The own Node and its instance, as far as they are known.
+    pub node: &'a NodeInfo,
     /// The agent's state.
     pub status: &'a Status,
     /// The headroom of pod addresses, where it is known.
@@ -72,7 +73,7 @@ pub fn render(facts: &Facts<'_>) -> String {
 }
 
 fn write(out: &mut String, facts: &Facts<'_>) -> fmt::Result {
-    let node = Escaped(facts.node_name);
+    let node = Escaped(&facts.node.node);
     writeln!(out, "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">")?;
     writeln!(out, "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">")?;
     writeln!(out, "<meta http-equiv=\"refresh\" content=\"{REFRESH_SECONDS}\">")?;
@@ -132,6 +133,15 @@ fn countdown(deadline: Option<Deadline>, now: Now) -> String {
 fn summary(out: &mut String, facts: &Facts<'_>) -> fmt::Result {
     let status = facts.status;
     writeln!(out, "<h2>Now</h2>\n<table class=\"facts\">")?;
+    let NodeInfo { instance_id, instance_type, lifecycle, zone, .. } = facts.node;
+    let instance: Vec<&str> = [instance_id, instance_type, lifecycle, zone]
+        .into_iter()
+        .map(String::as_str)
+        .filter(|fact| !fact.is_empty())
+        .collect();
+    if !instance.is_empty() {
+        row(out, "Instance", &instance.join(", "))?;
+    }
     if status.pending.is_empty() {
         row(out, "Coming", "nothing")?;
     }
@@ -320,9 +330,32 @@ mod tests {
         Now { instant: Instant::now(), wall: "2026-11-21T10:00:30.9Z".parse().unwrap() }
     }
 
+    fn named(node: &str) -> NodeInfo {
+        NodeInfo { node: node.to_owned(), ..NodeInfo::default() }
+    }
+
+    #[test]
+    fn the_instance_is_named_as_far_as_it_is_known() {
+        let known = NodeInfo { instance_id: "i-0abc".into(), zone: "eu-central-1a".into(), ..named("n") };
+        let instance = |node: &NodeInfo| {
+            let facts = Facts {
+                node,
+                status: &Status::default(),
+                headroom: None,
+                sinks: &[],
+                report: READY,
+                dry_run: false,
+                now: now(),
+            };
+            render(&facts).lines().find(|line| line.contains("Instance")).map(str::to_owned)
+        };
+        assert_eq!(instance(&known).as_deref(), Some("<tr><th>Instance</th><td>i-0abc, eu-central-1a</td></tr>"));
+        assert_eq!(instance(&named("n")), None);
+    }
+
     fn page(status: &Status, now: Now) -> String {
         render(&Facts {
-            node_name: "ip-10-0-0-1",
+            node: &named("ip-10-0-0-1"),
             status,
             headroom: None,
             sinks: &[],
@@ -501,7 +534,7 @@ mod tests {
         let evil = "<script>alert('x')</script>\"&";
         let status = Status { pods: vec![PodStatus { blocked: Some(evil.into()), ..pod(evil) }], ..Status::default() };
         let page = render(&Facts {
-            node_name: evil,
+            node: &named(evil),
             status: &status,
             headroom: None,
             sinks: &[],
@@ -519,7 +552,7 @@ mod tests {
         let report = Report { imds_answered: false, ..READY };
         let status = Status::default();
         let page = render(&Facts {
-            node_name: "n",
+            node: &named("n"),
             status: &status,
             headroom: None,
             sinks: &[],
@@ -535,7 +568,7 @@ mod tests {
     fn a_dry_run_does_not_claim_to_have_done_anything() {
         let status = Status { fenced: true, drained: true, ..coming(now(), Duration::from_mins(1)) };
         let page = render(&Facts {
-            node_name: "n",
+            node: &named("n"),
             status: &status,
             headroom: None,
             sinks: &[],

@@ -1,5 +1,5 @@
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use super::*;
@@ -25,7 +25,7 @@ async fn server() -> Server {
         headroom: watch::channel(None).1,
         sinks: watch::channel(Vec::new()).1,
         clock: Clock::anchored("2026-11-21T10:00:00Z".parse().unwrap()),
-        node_name: "ip-10-0-0-1".into(),
+        identity: watch::Sender::new(NodeInfo { node: "ip-10-0-0-1".into(), ..NodeInfo::default() }).subscribe(),
         dry_run: false,
     };
     let (stop, stopped) = oneshot::channel::<()>();

@@ -53,7 +53,7 @@ fn held(out: &mut String, headroom: &Headroom) -> fmt::Result {
     if let Some(departure) = headroom.departure {
         let detached = match departure.detached {
             0 => String::new(),
-            interfaces => format!("; {interfaces} interfaces were detached, which a cordon should prevent"),
+            interfaces => format!("; interfaces detached, which a cordon should prevent: {interfaces}"),
         };
         let words = format!("{} of {} addresses since the cordon{detached}", departure.returned, departure.held);
         row(out, "Given back", &words)?;
@@ -81,7 +81,11 @@ fn advice(out: &mut String, headroom: &Headroom) -> fmt::Result {
         }
         row(out, "Use", &words)?;
         if let Some(pods) = efficiency.overcommit.filter(|pods| *pods > 0) {
-            row(out, "Overcommitted", &format!("{pods} pods can be placed here that can never get an address"))?;
+            row(
+                out,
+                "Overcommitted",
+                &format!("by {pods}: more pods can be placed here than can ever get an address"),
+            )?;
         }
     }
     if let Some(left) = headroom.branch_headroom {
@@ -168,10 +172,10 @@ mod tests {
         let text = section(&headroom);
         for row in [
             "<td>subnet-0123456789abcdef0: 3 for pods and 2 of interfaces of 251 in 10.8.1.0/24; EC2 refused more lately</td>",
-            "<td>6 of 20 addresses since the cordon; 1 interfaces were detached, which a cordon should prevent</td>",
+            "<td>6 of 20 addresses since the cordon; interfaces detached, which a cordon should prevent: 1</td>",
             "<td>WARM_IP_TARGET=0 and MINIMUM_IP_TARGET=4 would do; 1 free beyond that</td>",
             "; 3 are more than the kubelet takes pods; prefixes are scattered by 50 %, packed pods would free 16</td>",
-            "<td>2 pods can be placed here that can never get an address</td>",
+            "<td>by 2: more pods can be placed here than can ever get an address</td>",
             "<td>7 more</td>",
             "update the CNI</td>",
         ] {

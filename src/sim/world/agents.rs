@@ -114,7 +114,7 @@ impl Agents {
             headroom: headroom.clone(),
             sinks: agent.sinks(),
             clock: self.clock,
-            node_name: self.config.node_name.clone(),
+            identity: agent.identity(),
             dry_run: self.config.dry_run,
         };
         let admin = self.admin.as_ref().map(std::net::TcpListener::try_clone).transpose();
