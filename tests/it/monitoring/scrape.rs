@@ -15,7 +15,7 @@ use crate::peers::slack::SlackStandIn;
 use crate::peers::{Folder, eventually, yaml};
 
 /// A node that is told soon and cleared within seconds, so that its metrics come to rest.
-const TOLD: &str = "\
+pub(super) const TOLD: &str = "\
 title = \"t\"
 [notice]
 lead = 110
@@ -42,7 +42,7 @@ stops_after = 50
 /// The shipped scrape, and the same in the classic format.
 const JOBS: [&str; 2] = ["spotwarden", "classic"];
 
-const LIMIT: Duration = Duration::from_secs(40);
+pub(super) const LIMIT: Duration = Duration::from_secs(40);
 
 /// Labels that prometheus.yaml gives to each target.
 const TARGET: [&str; 6] = ["job", "instance", "node", "nodegroup", "zone", "instance_type"];

@@ -1,26 +1,13 @@
 //! The trace of an interruption, from an agent's binary to what a real collector has of it.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::scrape::{LIMIT, TOLD};
 use crate::peers::collector::{Collector, shipped};
-
 use crate::peers::eventually;
 use crate::peers::simulation::Simulation;
-
-const LIMIT: Duration = Duration::from_secs(40);
-
-const WORLD: &str = "\
-title = \"t\"
-[notice]
-lead = 110
-[[pods]]
-name = \"web\"
-count = 3
-stops_after = 1
-";
 
 /// The spans of all batches so far, by name; pods by theirs.
 fn spans(collector: &Collector) -> BTreeMap<String, Value> {
@@ -48,7 +35,7 @@ fn the_trace_of_an_interruption_arrives_whole_and_under_the_id_of_the_report() {
         ("OTEL_EXPORTER_OTLP_ENDPOINT", collector.http_endpoint.clone()),
         ("OTEL_METRICS_EXPORTER", "none".to_owned()),
     ];
-    let simulation = Simulation::with_agent("traced", WORLD, &variables);
+    let simulation = Simulation::with_agent("traced", TOLD, &variables);
     let report: Value = eventually("the report in the log", LIMIT, || {
         let log = simulation.agent_log();
         let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
