@@ -161,7 +161,7 @@ def page(dashboard, address, start, end):
     css = (
         "body{margin:12px;background:#111217;color:#d8d9da;font:13px 'DejaVu Sans',sans-serif}"
         "div{position:absolute;background:#181b1f;border:1px solid #2c3235;padding:6px 8px;box-sizing:border-box;overflow:hidden}"
-        "div.row{background:none;border:0;font-size:16px}.figure{font-size:30px;margin:6px 0;color:#73bf69}"
+        "div.row{background:none;border:0;padding:0;font-size:14px}.figure{font-size:30px;margin:6px 0;color:#73bf69}"
         ".none{color:#6e7276}td{padding:2px 14px 2px 0;font-size:12px}main{position:relative}"
     )
     return f"<!doctype html><meta charset=utf-8><style>{css}</style><main>{''.join(parts)}</main>", bottom
