@@ -300,10 +300,31 @@ mod tests {
         assert_eq!(retry_after(&headers, Timestamp::UNIX_EPOCH), seconds.map(Duration::from_secs));
     }
 
+    /// A self-signed certificate of nobody, valid for a hundred years, and its key.
+    fn pem(name: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/tls").join(name)
+    }
+
     #[test]
-    fn the_public_roots_and_a_file_beside_them_are_trusted_and_a_peers_own_ones_instead() {
-        let public = roots(&EgressConfig::default(), &PeerTls::default()).unwrap().len();
+    fn a_file_is_trusted_beside_the_public_roots_and_a_peers_own_one_instead_of_both() {
+        let beside = EgressConfig { ca_file: Some(pem("certificate.pem")), ..EgressConfig::default() };
+        let own = PeerTls { ca_file: Some(pem("certificate.pem")), certificate: None };
+        let trusted = |egress: &EgressConfig, peer: &PeerTls| roots(egress, peer).unwrap().len();
+        let public = trusted(&EgressConfig::default(), &PeerTls::default());
         assert!(public > 100, "{public}");
+        assert_eq!(trusted(&beside, &PeerTls::default()), public + 1);
+        assert_eq!((trusted(&EgressConfig::default(), &own), trusted(&beside, &own)), (1, 1));
+    }
+
+    #[test]
+    fn a_clients_certificate_needs_its_key() {
+        let with = |certificate: &str, key: &str| {
+            let peer = PeerTls { ca_file: None, certificate: Some((pem(certificate), pem(key))) };
+            client(&EgressConfig::default(), &peer).map(drop).map_err(|error| error.to_string())
+        };
+        assert_eq!(with("certificate.pem", "key.pem"), Ok(()));
+        assert!(with("certificate.pem", "certificate.pem").unwrap_err().contains("holds no key"));
+        assert!(with("key.pem", "key.pem").unwrap_err().contains("holds no certificate"));
     }
 
     #[rstest]
