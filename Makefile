@@ -33,8 +33,8 @@ control-plane: ## Build etcd, kube-apiserver and kube-controller-manager once (o
 	@folder=$$(tests/controlplane/build.sh); echo "control plane of the tests: $$folder"
 
 .PHONY: peers
-peers: ## Build Prometheus, Alertmanager and an OpenTelemetry collector once, for the tests of monitoring/
-	@for group in prometheus alertmanager otelcol; do \
+peers: ## Build Prometheus, Alertmanager, a collector, Helm and linters once, for the tests of monitoring/ and chart/
+	@for group in prometheus alertmanager otelcol helm actionlint; do \
 		folder=$$(tests/tools/build.sh $$group); echo "$$group of the tests: $$folder"; done
 
 .PHONY: bench

@@ -1,9 +1,12 @@
 #!/usr/bin/env bash
-# Builds the programs that the tests of the monitoring files run, and prints the folder that holds them.
+# Builds the programs that the tests of the monitoring files, the chart and the workflows run, and prints the folder that
+# holds them.
 #
 #   tests/tools/build.sh prometheus            prometheus and promtool
 #   tests/tools/build.sh alertmanager          alertmanager and amtool
 #   tests/tools/build.sh otelcol               an OpenTelemetry collector
+#   tests/tools/build.sh helm                  helm3, helm4 and helm-docs; in crds/ the Prometheus operator's definitions
+#   tests/tools/build.sh actionlint            the linter of GitHub workflows
 #   tests/tools/build.sh --no-build GROUP      the folder, or a failure if it was not built yet
 #
 # Standard output is the folder and nothing else, so that a caller can use it as is; progress and errors go to standard
@@ -25,8 +28,10 @@ case $group in
   prometheus) needed=(promtool prometheus) ;;
   alertmanager) needed=(amtool alertmanager) ;;
   otelcol) needed=(otelcol) ;;
+  helm) needed=(helm-docs helm3 helm4) ;;
+  actionlint) needed=(actionlint) ;;
   *)
-    echo "usage: build.sh [--no-build] prometheus|alertmanager|otelcol" >&2
+    echo "usage: build.sh [--no-build] prometheus|alertmanager|otelcol|helm|actionlint" >&2
     exit 2
     ;;
 esac
@@ -102,7 +107,7 @@ build() {
   local begin=$SECONDS name=$1 package=$2
   shift 2
   echo "build.sh: building $name (once for these pins)" >&2
-  go build -trimpath -buildvcs=false -ldflags "-s -w" "$@" -o "$work/out/$name" "$package" >&2 || unbuilt "$name"
+  go build -trimpath -buildvcs=false -ldflags "-s -w ${link:-}" "$@" -o "$work/out/$name" "$package" >&2 || unbuilt "$name"
   echo "build.sh: $name took $((SECONDS - begin)) s" >&2
 }
 
@@ -129,6 +134,22 @@ case $group in
     done
     ;;
   otelcol) build otelcol . "${tags[@]}" ;;
+  helm)
+    mkdir -- "$work/out/crds"
+    cp -- "$(folder_of github.com/prometheus-operator/prometheus-operator)"/example/prometheus-operator-crd/*.yaml "$work/out/crds/"
+    chmod -R u+w "$work/out/crds"
+    (cd -- "$(folder_of github.com/norwoodj/helm-docs)" && build helm-docs ./cmd/helm-docs)
+    for major in 3 4; do
+      module=helm.sh/helm/v$major
+      # Without a version of its own helm would call itself an unreleased one.
+      link="-X $module/internal/version.version=$(go list -m -f '{{.Version}}' "$module")"
+      (cd -- "$(folder_of "$module")" && build "helm$major" ./cmd/helm)
+    done
+    ;;
+  actionlint)
+    cd -- "$(folder_of github.com/rhysd/actionlint)"
+    build actionlint ./cmd/actionlint
+    ;;
 esac
 
 chmod 0755 "$work/out"
