@@ -31,4 +31,6 @@ mod report;
 #[cfg(test)]
 mod scenarios;
 #[cfg(test)]
+mod shared_files;
+#[cfg(test)]
 mod stop_parity;
