@@ -160,6 +160,20 @@ fn the_page_about_settings_lists_every_one_with_its_variable_and_default() {
     assert_eq!(listed, settings);
 }
 
+/// A value that the chart does not have would be refused by its schema.
+#[test]
+fn the_page_about_settings_names_values_that_the_chart_has() {
+    let values: serde_json::Value = serde_saphyr::from_str(&read("chart/values.yaml")).expect("YAML");
+    let page = read("docs/settings.md");
+    let rows = page.lines().filter(|line| line.starts_with("| `--"));
+    let named: Vec<&str> = rows.filter_map(|row| row.split('|').nth(4)).flat_map(quoted).collect();
+    assert!(named.len() + 2 >= SETTINGS.len(), "{named:?}");
+    for name in named {
+        let pointer = format!("/{}", name.replace('.', "/"));
+        assert!(values.pointer(&pointer).is_some(), "chart/values.yaml has no {name}");
+    }
+}
+
 /// A reason that the page does not know is one that nobody sets an alert on.
 #[test]
 fn the_page_about_events_has_one_row_for_each_reason() {
