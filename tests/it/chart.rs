@@ -12,6 +12,8 @@ mod cluster;
 #[cfg(test)]
 mod contents;
 #[cfg(test)]
+mod equality;
+#[cfg(test)]
 mod golden;
 #[cfg(test)]
 mod monitoring;
