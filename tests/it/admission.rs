@@ -7,7 +7,9 @@
 use std::time::Duration;
 
 use case::{Case, Outcome};
-use place::Place;
+use http::Method;
+use place::{Place, request};
+use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use crate::access;
@@ -18,6 +20,7 @@ mod nodes;
 mod page;
 mod place;
 mod pods;
+mod theft;
 
 /// Differences between what is expected and what came.
 async fn judge(place: &Place, cases: &[Case], policy: Option<&str>) -> Vec<String> {
@@ -53,6 +56,8 @@ async fn every_case_ends_as_it_should_with_rights_alone_and_with_the_policies() 
 
     access::apply(&place.admin, access::policies()).await;
     access::until_enforced(&place.admin, access::ACCOUNT).await;
+    let doubts = doubts(&place).await;
+    assert!(doubts.is_empty(), "{doubts:?}");
     place.widen_rights().await;
     for (policy, cases) in &all {
         wrong.extend(judge(&place, cases, Some(policy)).await);
@@ -65,6 +70,26 @@ async fn every_case_ends_as_it_should_with_rights_alone_and_with_the_policies() 
     until_evictions_are_confined(&place).await;
     wrong.extend(judge(&place, &evictions, Some("spotwarden-own-evictions")).await);
     assert!(wrong.is_empty(), "with the policy for evictions:\n{}", wrong.join("\n"));
+}
+
+/// What the control plane finds in the expressions when it checks their types, as it does for every policy.
+async fn doubts(place: &Place) -> Vec<String> {
+    let end = Instant::now() + Duration::from_secs(60);
+    let mut doubts = Vec::new();
+    for name in ["spotwarden-own-node", "spotwarden-own-pods"] {
+        let path = format!("/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies/{name}");
+        let status = loop {
+            let (_, policy) = request(&place.admin, Method::GET, &path, "application/json", &Value::Null).await;
+            if policy["status"]["observedGeneration"] == policy["metadata"]["generation"] {
+                break policy["status"].clone();
+            }
+            assert!(Instant::now() < end, "{name} was not checked");
+            sleep(Duration::from_millis(50)).await;
+        };
+        let warnings = status["typeChecking"]["expressionWarnings"].as_array().cloned().unwrap_or_default();
+        doubts.extend(warnings.into_iter().map(|warning| format!("{name}: {warning}")));
+    }
+    doubts
 }
 
 /// Until another node's pod is refused and the own node's pod is not: in between the API server has no pods to look at yet.

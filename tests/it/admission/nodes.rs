@@ -56,7 +56,7 @@ fn condition(name: &str, r#type: &str, value: &str) -> Request {
 }
 
 /// The fence in one patch, guarded as the agent guards it.
-fn fence() -> Value {
+pub(super) fn fence() -> Value {
     let [gpu, team] = foreign();
     json!([
         {"op": "test", "path": "/metadata/annotations/spotwarden~1state", "value": null},
@@ -80,7 +80,7 @@ fn first_marks() -> Value {
     ])
 }
 
-fn restore() -> Value {
+pub(super) fn restore() -> Value {
     let [gpu, team] = foreign();
     json!([
         {"op": "remove", "path": "/metadata/annotations/spotwarden~1state"},
