@@ -3,6 +3,10 @@
 //! `cfg(test)` holds for all of it anyway; written out, it tells clippy that helpers may unwrap as tests may.
 
 #[cfg(test)]
+mod access;
+#[cfg(test)]
+mod admission;
+#[cfg(test)]
 mod apiserver_parity;
 #[cfg(test)]
 mod architecture;
