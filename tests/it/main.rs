@@ -13,6 +13,8 @@ mod architecture;
 #[cfg(test)]
 mod binary;
 #[cfg(test)]
+mod chart;
+#[cfg(test)]
 mod check;
 #[cfg(test)]
 mod cluster;
