@@ -25,6 +25,8 @@ mod docs;
 #[cfg(test)]
 mod imds;
 #[cfg(test)]
+mod kustomize;
+#[cfg(test)]
 mod manifests;
 #[cfg(test)]
 mod monitoring;
