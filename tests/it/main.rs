@@ -35,6 +35,8 @@ mod otlp;
 #[cfg(test)]
 mod peers;
 #[cfg(test)]
+mod release;
+#[cfg(test)]
 mod report;
 #[cfg(test)]
 mod scenarios;
