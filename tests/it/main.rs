@@ -3,6 +3,10 @@
 //! `cfg(test)` holds for all of it anyway; written out, it tells clippy that helpers may unwrap as tests may.
 
 #[cfg(test)]
+mod access;
+#[cfg(test)]
+mod admission;
+#[cfg(test)]
 mod apiserver_parity;
 #[cfg(test)]
 mod architecture;
@@ -21,6 +25,8 @@ mod docs;
 #[cfg(test)]
 mod imds;
 #[cfg(test)]
+mod kustomize;
+#[cfg(test)]
 mod manifests;
 #[cfg(test)]
 mod monitoring;
@@ -28,6 +34,8 @@ mod monitoring;
 mod otlp;
 #[cfg(test)]
 mod peers;
+#[cfg(test)]
+mod release;
 #[cfg(test)]
 mod report;
 #[cfg(test)]
