@@ -21,6 +21,8 @@ mod imds;
 #[cfg(test)]
 mod manifests;
 #[cfg(test)]
+mod migrate;
+#[cfg(test)]
 mod monitoring;
 #[cfg(test)]
 mod otlp;
