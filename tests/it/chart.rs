@@ -18,6 +18,8 @@ mod golden;
 #[cfg(test)]
 mod install;
 #[cfg(test)]
+mod migration;
+#[cfg(test)]
 mod monitoring;
 #[cfg(test)]
 mod pages;

@@ -27,7 +27,7 @@ fn environment(container: &Value) -> BTreeMap<String, String> {
 }
 
 /// The agent's own judgement of a container's arguments and environment.
-fn judged(container: &Value) -> Result<RunConfig, String> {
+pub(super) fn judged(container: &Value) -> Result<RunConfig, String> {
     let arguments: Vec<&str> =
         container["args"].as_array().unwrap().iter().map(|argument| argument.as_str().unwrap()).collect();
     let (command, flags) = arguments.split_first().unwrap();
