@@ -3,11 +3,17 @@
 //! `cfg(test)` holds for all of it anyway; written out, it tells clippy that helpers may unwrap as tests may.
 
 #[cfg(test)]
+mod access;
+#[cfg(test)]
+mod admission;
+#[cfg(test)]
 mod apiserver_parity;
 #[cfg(test)]
 mod architecture;
 #[cfg(test)]
 mod binary;
+#[cfg(test)]
+mod chart;
 #[cfg(test)]
 mod check;
 #[cfg(test)]
@@ -28,6 +34,8 @@ mod monitoring;
 mod otlp;
 #[cfg(test)]
 mod peers;
+#[cfg(test)]
+mod release;
 #[cfg(test)]
 mod report;
 #[cfg(test)]
