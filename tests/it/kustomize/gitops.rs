@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use super::{build, folders, kubectl, objects, render};
-use crate::peers::{Folder, ask, root, text, yaml};
+use crate::peers::{Folder, ask, root, text, tool, yaml};
 
 const FOLDER: &str = "examples/gitops";
 
@@ -65,26 +65,41 @@ fn each_cluster_of_the_list_has_its_folder_and_its_name() {
     }
 }
 
-/// Both ways lead to the same settings, as far as the chart is told.
+/// The chart as a release of the name and the namespace that the Application gives it.
+fn chart(source: &Value, namespace: &str) -> Vec<Value> {
+    let folder = Folder::new("helm");
+    let values = folder.write("values.yaml", &source["helm"]["valuesObject"].to_string());
+    let output = Command::new(tool("helm", "helm4"))
+        .args(["template", source["helm"]["releaseName"].as_str().unwrap()])
+        .arg(root().join("chart"))
+        .args(["--namespace", namespace, "--values", &values])
+        .env_clear()
+        .env("HOME", folder.path(""))
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    super::parsed(&String::from_utf8(output.stdout).unwrap())
+}
+
+/// An agent of the chart is told what one of the folder is told, but for where the Secret is mounted.
 #[test]
-fn the_chart_is_given_what_the_folders_have() {
+fn the_chart_comes_to_the_same_settings_as_the_folder() {
     let set = yaml(&format!("{FOLDER}/applicationset-helm.yaml"));
     for (name, application) in applications(&set) {
         let spec = &application["spec"];
         assert_eq!(spec["source"]["targetRevision"], env!("CARGO_PKG_VERSION"), "{name}");
-        let values = &spec["source"]["helm"]["valuesObject"];
-        let environment = super::agent::environment(&build(&cluster(&name)), "192.0.2.23");
-        let set = |variable: &str, default: &str| {
-            let found = environment.iter().find(|(name, _)| name == variable);
-            found.map_or(default, |(_, value)| value.as_str()).to_owned()
-        };
-        assert_eq!(values["clusterName"], set("SPOTWARDEN_CLUSTER_NAME", ""), "{name}");
-        assert_eq!(values["nodeMarks"], set("SPOTWARDEN_NODE_MARKS", "spotwarden"), "{name}");
-        assert_eq!(values["drain"]["shutdownTail"], set("SPOTWARDEN_SHUTDOWN_TAIL", "0s"), "{name}");
-        assert_eq!(values["log"]["format"], set("SPOTWARDEN_LOG_FORMAT", "plain"), "{name}");
-        let labels = &build(&root().join("manifests/base"))[0]["metadata"]["labels"];
+        let (of_chart, of_folder) =
+            (chart(&spec["source"], spec["destination"]["namespace"].as_str().unwrap()), build(&cluster(&name)));
+        let [mut one, mut other] =
+            [&of_chart, &of_folder].map(|objects| super::agent::configuration(objects, "192.0.2.23"));
+        assert!(one.agent.notify.slack.take().is_some() && other.agent.notify.slack.take().is_some(), "{name}");
+        assert_eq!(one, other, "{name}");
+        let image = |objects: &[Value]| objects::agent_pod(objects)["spec"]["containers"][0]["image"].clone();
+        assert_eq!(image(&of_chart), image(&of_folder), "{name}");
+        let namespace = objects::find(&of_folder, "Namespace", "spotwarden").unwrap();
         for (label, value) in spec["syncPolicy"]["managedNamespaceMetadata"]["labels"].as_object().unwrap() {
-            assert_eq!(labels[label], *value, "{label} as the Namespace of the base has it");
+            assert_eq!(namespace["metadata"]["labels"][label], *value, "{label}");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Kubernetes objects in a form that can be compared: by name where Kubernetes goes by name, with a path for each value.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -55,6 +55,14 @@ fn key(entry: &Value) -> Option<String> {
         Value::Number(number) => Some(number.to_string()),
         _ => None,
     })
+}
+
+/// What is not the same in both, for messages that can be read.
+pub(super) fn differences(one: &BTreeMap<String, String>, other: &BTreeMap<String, String>) -> Vec<String> {
+    let paths: BTreeSet<&String> = one.keys().chain(other.keys()).collect();
+    let shown = |value: Option<&String>| value.map_or("nothing".to_owned(), |text| text.chars().take(100).collect());
+    let different = paths.into_iter().filter(|path| one.get(*path) != other.get(*path));
+    different.map(|path| format!("{path}: {} and {}", shown(one.get(path)), shown(other.get(path)))).collect()
 }
 
 /// The object of this kind and name.
