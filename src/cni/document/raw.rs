@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 
-use super::{Block, Eni, Refusal};
+use super::{Block, Eni, MISTYPED, Refusal};
 use crate::imds::documents::network;
 
 /// The data store of a card. Everything is optional and may be `null`.
@@ -206,7 +206,7 @@ impl RawEni<'_> {
         for (address, raw) in self.addresses.into_iter().flat_map(|entries| entries.0) {
             let place = network::Block::single(address.as_str().parse().map_err(|_| UNREADABLE)?);
             let mut tally = Tally::default();
-            tally.add(&raw).map_err(|_| UNREADABLE)?;
+            tally.add(&raw).map_err(|_| MISTYPED)?;
             blocks.push(block(Some(place), 1, false, tally));
         }
         for (cidr, raw) in self.ipv4.into_iter().flat_map(|entries| entries.0) {
