@@ -137,12 +137,13 @@ fn card(index: u32, infos: Infos) -> Result<Card, Refusal> {
 }
 
 const NO_JSON: Refusal = Refusal::Malformed("it is no JSON");
+const MISTYPED: Refusal = Refusal::Malformed("a value has another type than ipamd gives it");
 
 /// The words of the JSON reader could repeat parts of the document.
 fn malformed(error: &serde_json::Error) -> Refusal {
     match error.classify() {
         serde_json::error::Category::Eof => Refusal::Malformed("it ends too early"),
-        serde_json::error::Category::Data => Refusal::Malformed("a value has another type than ipamd gives it"),
+        serde_json::error::Category::Data => MISTYPED,
         serde_json::error::Category::Syntax | serde_json::error::Category::Io => NO_JSON,
     }
 }
