@@ -44,14 +44,18 @@ labels:
   {{- merge (dict) ($value.additionalLabels | default $value.labels | default dict) (include "spotwarden.labels" $root | fromYaml) | toYaml | nindent 2 }}
 {{- end }}
 
-{{/* What both kinds of monitors say about the scrape, after the port. Argument: the value. */}}
+{{/* What both kinds of monitors say about the scrape, after the port. Arguments: root, the value. */}}
 {{- define "spotwarden.endpoint" -}}
+{{- $root := index . 0 -}}
+{{- with index . 1 -}}
 path: /metrics
 interval: {{ .interval }}
 scrapeTimeout: {{ .scrapeTimeout }}
 relabelings:
-  # The rules ask for this job, whatever the release is called.
+  {{- if ne (include "spotwarden.name" $root) "spotwarden" }}
+  # The rules ask for this job, whatever the pods are called.
   - {targetLabel: job, replacement: spotwarden}
+  {{- end }}
   # Not the address: the agent has that of its node, and the next node may get it.
   - {sourceLabels: [__meta_kubernetes_pod_node_name], targetLabel: instance}
   - {sourceLabels: [__meta_kubernetes_pod_node_name], targetLabel: node}
@@ -70,9 +74,11 @@ metricRelabelings:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
+{{- end }}
 
 {{/* And about the targets. */}}
 {{- define "spotwarden.targets" -}}
+jobLabel: app.kubernetes.io/name
 {{- with .attachMetadata }}
 attachMetadata:
   {{- toYaml . | nindent 2 }}

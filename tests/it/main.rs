@@ -3,11 +3,17 @@
 //! `cfg(test)` holds for all of it anyway; written out, it tells clippy that helpers may unwrap as tests may.
 
 #[cfg(test)]
+mod access;
+#[cfg(test)]
+mod admission;
+#[cfg(test)]
 mod apiserver_parity;
 #[cfg(test)]
 mod architecture;
 #[cfg(test)]
 mod binary;
+#[cfg(test)]
+mod chart;
 #[cfg(test)]
 mod check;
 #[cfg(test)]
@@ -19,13 +25,19 @@ mod docs;
 #[cfg(test)]
 mod imds;
 #[cfg(test)]
+mod kustomize;
+#[cfg(test)]
 mod manifests;
+#[cfg(test)]
+mod migrate;
 #[cfg(test)]
 mod monitoring;
 #[cfg(test)]
 mod otlp;
 #[cfg(test)]
 mod peers;
+#[cfg(test)]
+mod release;
 #[cfg(test)]
 mod report;
 #[cfg(test)]

@@ -5,7 +5,6 @@ use std::path::Path;
 
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, Role, Subject};
-use kube::api::{ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams};
 use serde_json::Value;
 use spotwarden::check::access::{RIGHTS, Right};
 use spotwarden::config::settings::SETTINGS;
@@ -14,18 +13,18 @@ use spotwarden::config::settings::SETTINGS;
 pub(crate) type Permission = (String, String, String);
 
 /// All documents of the kustomize base.
-fn base() -> Vec<Value> {
+pub(crate) fn base() -> Vec<Value> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests/base");
     let kustomization: Value = serde_saphyr::from_str(&read(&folder.join("kustomization.yaml"))).expect("YAML");
     let files = kustomization["resources"].as_array().expect("resources");
     files.iter().flat_map(|file| documents(&read(&folder.join(file.as_str().expect("a name"))))).collect()
 }
 
-fn read(file: &Path) -> String {
+pub(crate) fn read(file: &Path) -> String {
     std::fs::read_to_string(file).unwrap_or_else(|e| panic!("{}: {e}", file.display()))
 }
 
-fn documents(manifest: &str) -> Vec<Value> {
+pub(crate) fn documents(manifest: &str) -> Vec<Value> {
     serde_saphyr::from_multiple(manifest).expect("YAML documents")
 }
 
@@ -44,22 +43,6 @@ pub(crate) fn rules_of(manifest: &str) -> BTreeSet<Permission> {
 /// Every permission that the kustomize base grants to the agent.
 pub(crate) fn granted() -> BTreeSet<Permission> {
     rules_of(&read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests/base/rbac.yaml")))
-}
-
-/// Brings the namespace, the service account and its rights onto a cluster.
-pub(crate) async fn apply_access(admin: &kube::Client) {
-    for document in base().into_iter().filter(|document| document["kind"] != "DaemonSet") {
-        let object: DynamicObject = serde_json::from_value(document).expect("an object");
-        let types = object.types.clone().expect("kind and version");
-        let kind = ApiResource::from_gvk(&GroupVersionKind::try_from(&types).expect("a group and version"));
-        let name = object.metadata.name.clone().expect("a name");
-        let api: kube::Api<DynamicObject> = match object.metadata.namespace.as_deref() {
-            Some(namespace) => kube::Api::namespaced_with(admin.clone(), namespace, &kind),
-            None => kube::Api::all_with(admin.clone(), &kind),
-        };
-        let applied = api.patch(&name, &PatchParams::apply("tests").force(), &Patch::Apply(&object)).await;
-        applied.unwrap_or_else(|error| panic!("{} {name}: {error}", types.kind));
-    }
 }
 
 fn rules_in(documents: &[Value]) -> BTreeSet<Permission> {

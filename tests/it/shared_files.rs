@@ -15,6 +15,9 @@ enum Form {
 const COPIES: &[(&str, &str, Form)] = &[
     ("monitoring/rules.yaml", "chart/files/rules.yaml", Form::Same),
     ("monitoring/dashboard.json", "chart/files/dashboard.json", Form::Same),
+    ("monitoring/alertmanager.yaml", "chart/files/alertmanager.yaml", Form::Same),
+    ("monitoring/collector/upstream.yaml", "chart/files/collector-upstream.yaml", Form::Same),
+    ("monitoring/collector/adot.yaml", "chart/files/collector-adot.yaml", Form::Same),
     ("monitoring/dashboard.json", "manifests/components/grafana-dashboard/spotwarden.json", Form::Same),
     ("monitoring/collector/adot.yaml", "manifests/components/adot-collector/adot.yaml", Form::Same),
     (
