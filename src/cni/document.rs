@@ -8,7 +8,7 @@ mod raw;
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
 
 use crate::imds::documents::network;
 use raw::{Index, Infos, Text};
@@ -111,7 +111,7 @@ pub fn document(body: &[u8]) -> Result<Document, Refusal> {
 
 /// What is not laid out by cards; `error` says why it is not.
 fn without_cards(text: &str, error: &serde_json::Error) -> Result<Document, Refusal> {
-    let top: BTreeMap<Text<'_>, IgnoredAny> = serde_json::from_str(text).map_err(|error| malformed(&error))?;
+    let top: BTreeMap<Text<'_>, &RawValue> = serde_json::from_str(text).map_err(|error| malformed(&error))?;
     let mut keys = top.keys().map(Text::as_str);
     if keys.clone().any(|key| key == "AvailableCommands") {
         Err(Refusal::CatchAll)
@@ -137,12 +137,13 @@ fn card(index: u32, infos: Infos) -> Result<Card, Refusal> {
 }
 
 const NO_JSON: Refusal = Refusal::Malformed("it is no JSON");
+const MISTYPED: Refusal = Refusal::Malformed("a value has another type than ipamd gives it");
 
 /// The words of the JSON reader could repeat parts of the document.
 fn malformed(error: &serde_json::Error) -> Refusal {
     match error.classify() {
         serde_json::error::Category::Eof => Refusal::Malformed("it ends too early"),
-        serde_json::error::Category::Data => Refusal::Malformed("a value has another type than ipamd gives it"),
+        serde_json::error::Category::Data => MISTYPED,
         serde_json::error::Category::Syntax | serde_json::error::Category::Io => NO_JSON,
     }
 }

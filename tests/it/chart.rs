@@ -16,14 +16,21 @@ mod equality;
 #[cfg(test)]
 mod golden;
 #[cfg(test)]
+mod install;
+#[cfg(test)]
+mod migration;
+#[cfg(test)]
 mod monitoring;
 #[cfg(test)]
 mod pages;
+#[cfg(test)]
+mod ready;
 #[cfg(test)]
 mod refused;
 #[cfg(test)]
 mod settings;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::process::{Command, Stdio};
 
@@ -81,12 +88,17 @@ impl Helm {
     }
 }
 
-/// The text that a case renders, without the empty lines before a separator, of which Helm 4 writes more.
+/// The text that is rendered.
 fn rendered(helm: Helm, more: &[&str]) -> String {
     let said = helm.template(more);
     assert!(said.passed, "{helm:?} {more:?}: {}", said.err);
+    tidied(&said.out)
+}
+
+/// Without the empty lines before a separator, of which Helm 4 writes more.
+fn tidied(text: &str) -> String {
     let mut lines: Vec<&str> = Vec::new();
-    for line in said.out.lines() {
+    for line in text.lines() {
         while line == "---" && lines.last().is_some_and(|last| last.is_empty()) {
             lines.pop();
         }
@@ -140,4 +152,21 @@ fn cases() -> Vec<(String, String)> {
 fn container(object: &Value) -> &Value {
     let spec = if object["kind"] == "Pod" { &object["spec"] } else { &object["spec"]["template"]["spec"] };
     &spec["containers"][0]
+}
+
+/// A container's environment as the kubelet makes it: `field` is what the downward API gives, and references to variables
+/// that stand before are replaced.
+fn environment(container: &Value, field: impl Fn(&str) -> String) -> BTreeMap<String, String> {
+    let mut environment: BTreeMap<String, String> = BTreeMap::new();
+    for variable in container["env"].as_array().unwrap() {
+        let name = variable["name"].as_str().unwrap();
+        let value = variable["valueFrom"]["fieldRef"]["fieldPath"].as_str().map(&field);
+        let mut value = value.unwrap_or_else(|| variable["value"].as_str().unwrap().to_owned());
+        for (before, replacement) in &environment {
+            value = value.replace(&format!("$({before})"), replacement);
+        }
+        assert!(!value.contains("$("), "{name} names a variable that does not stand before it: {value}");
+        assert!(environment.insert(name.to_owned(), value).is_none(), "{name} is there twice");
+    }
+    environment
 }

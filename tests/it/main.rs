@@ -29,6 +29,8 @@ mod kustomize;
 #[cfg(test)]
 mod manifests;
 #[cfg(test)]
+mod migrate;
+#[cfg(test)]
 mod monitoring;
 #[cfg(test)]
 mod otlp;

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 
-use super::{Block, Eni, Refusal};
+use super::{Block, Eni, MISTYPED, Refusal};
 use crate::imds::documents::network;
 
 /// The data store of a card. Everything is optional and may be `null`.
@@ -133,8 +133,7 @@ impl RawAddress<'_> {
 }
 
 /// What the addresses of a block come to.
-#[derive(Default, Deserialize)]
-#[serde(try_from = "Entries<'_, RawAddress<'_>>")]
+#[derive(Default)]
 struct Tally {
     assigned: i64,
     returned: Vec<Timestamp>,
@@ -152,15 +151,44 @@ impl Tally {
     }
 }
 
-impl TryFrom<Entries<'_, RawAddress<'_>>> for Tally {
-    type Error = jiff::Error;
+impl<'de> Deserialize<'de> for Tally {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Addresses;
 
-    fn try_from(addresses: Entries<'_, RawAddress<'_>>) -> Result<Self, jiff::Error> {
-        let mut tally = Self::default();
-        addresses.0.iter().try_for_each(|(_, address)| tally.add(address))?;
-        Ok(tally)
+        impl<'de> Visitor<'de> for Addresses {
+            type Value = Tally;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of addresses")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Tally, A::Error> {
+                let mut tally = Tally::default();
+                let Some((first, mut address)) = map.next_entry::<Text<'de>, Option<RawAddress<'de>>>()? else {
+                    return Ok(tally);
+                };
+                // Most blocks are one address, so that this stays empty and takes no memory.
+                let mut others = BTreeMap::new();
+                while let Some((key, other)) = map.next_entry::<Text<'de>, Option<RawAddress<'de>>>()? {
+                    if key == first {
+                        address = other;
+                    } else {
+                        others.insert(key, other);
+                    }
+                }
+                for address in core::iter::once(address).chain(others.into_values()) {
+                    tally.add(&address.unwrap_or_default()).map_err(A::Error::custom)?;
+                }
+                Ok(tally)
+            }
+        }
+
+        deserializer.deserialize_map(Addresses)
     }
 }
+
+/// Addresses that an interface has on most instances: room for so many at once saves growing step by step.
+const USUAL: usize = 50;
 
 /// The entries of an object by their keys. Of several with the same key the last one counts.
 struct Entries<'a, T>(Vec<(Text<'a>, T)>);
@@ -179,6 +207,9 @@ impl<'de: 'a, 'a, T: Deserialize<'de> + Default> Deserialize<'de> for Entries<'a
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut entries = Vec::new();
                 while let Some((key, value)) = map.next_entry::<Text<'a>, Option<T>>()? {
+                    if entries.is_empty() {
+                        entries.reserve(USUAL);
+                    }
                     entries.push((key, value.unwrap_or_default()));
                 }
                 // Go writes them in order; whoever does not may write a key twice.
@@ -206,7 +237,7 @@ impl RawEni<'_> {
         for (address, raw) in self.addresses.into_iter().flat_map(|entries| entries.0) {
             let place = network::Block::single(address.as_str().parse().map_err(|_| UNREADABLE)?);
             let mut tally = Tally::default();
-            tally.add(&raw).map_err(|_| UNREADABLE)?;
+            tally.add(&raw).map_err(|_| MISTYPED)?;
             blocks.push(block(Some(place), 1, false, tally));
         }
         for (cidr, raw) in self.ipv4.into_iter().flat_map(|entries| entries.0) {

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{Helm, cases, container, documents, objects, of_kind, rendered};
-use crate::peers::text;
+use super::{Helm, KUBERNETES, MAJORS, cases, container, documents, objects, of_kind, rendered};
+use crate::peers::{Folder, root, text};
 
 fn daemon_set(values: &str) -> Value {
     of_kind(&objects(values), "DaemonSet").unwrap().clone()
@@ -174,6 +174,38 @@ fn names_follow_release_and_overrides() {
     assert_eq!(subject["namespace"], "elsewhere");
 }
 
+/// As a part of somebody's chart of charts: with its condition, its global values, and below its own key.
+#[test]
+fn a_parent_chart_can_have_it() {
+    let folder = Folder::new("chart-parent");
+    std::fs::create_dir(folder.path("charts")).unwrap();
+    std::os::unix::fs::symlink(root().join("chart"), folder.path("charts/spotwarden")).unwrap();
+    let dependency = json!({"name": "spotwarden", "version": "*", "condition": "spotwarden.enabled"});
+    let chart = json!({"apiVersion": "v2", "name": "platform", "version": "1.0.0", "dependencies": [dependency]});
+    folder.write("Chart.yaml", &chart.to_string());
+    let values = |enabled: bool| {
+        json!({
+            "global": {"imageRegistry": "registry.example.com", "others": {"of": "the parent"}},
+            "spotwarden": {"enabled": enabled, "dryRun": true},
+        })
+    };
+    let path = folder.path("");
+    for helm in MAJORS {
+        let template = |enabled| {
+            let values = folder.write("values.yaml", &values(enabled).to_string());
+            let arguments =
+                ["template", "a", path.to_str().unwrap(), "--kube-version", KUBERNETES, "--values", &values];
+            let said = helm.run(&arguments);
+            assert!(said.passed, "{helm:?}: {}", said.err);
+            documents(&said.out)
+        };
+        assert!(template(false).is_empty());
+        let objects = template(true);
+        let image = container(of_kind(&objects, "DaemonSet").unwrap())["image"].as_str().unwrap().to_owned();
+        assert_eq!(image, format!("registry.example.com/spotwarden:{}", env!("CARGO_PKG_VERSION")));
+    }
+}
+
 /// The first number behind `word` in the measured column of a row of docs/figures.md.
 fn figure(row: &str, word: &str) -> f64 {
     let figures = text("docs/figures.md");
@@ -185,7 +217,6 @@ fn figure(row: &str, word: &str) -> f64 {
 }
 
 /// Bytes of a quantity with a binary suffix.
-#[expect(clippy::cast_precision_loss, reason = "megabytes are compared")]
 fn bytes(quantity: &Value) -> f64 {
     let mebibytes: u32 = quantity.as_str().unwrap().strip_suffix("Mi").unwrap().parse().unwrap();
     f64::from(mebibytes) * 1024.0 * 1024.0
@@ -200,10 +231,10 @@ fn requests_and_limits_follow_from_what_was_measured() {
     let peaks = ["memory at most (VmHWM)", "memory with every way of telling switched on, 110 pods: at most"];
     let peak = peaks.map(|row| figure(row, "MB") * 1e6).into_iter().fold(0.0, f64::max);
     let (request, limit) = (bytes(&resources["requests"]["memory"]), bytes(&resources["limits"]["memory"]));
-    assert!(peak <= request && request <= 2.0 * peak, "at most {peak}, requested {request}");
-    assert!(2.0 * peak <= limit && limit <= 4.0 * peak, "at most {peak}, limit {limit}");
+    assert!(peak <= request && request <= 2.5 * peak, "at most {peak}, requested {request}");
+    assert!(2.0 * peak <= limit && limit <= 5.0 * peak, "at most {peak}, limit {limit}");
     let idle = figure("CPU while idle", "millicores");
     let cpu: f64 = resources["requests"]["cpu"].as_str().unwrap().strip_suffix('m').unwrap().parse().unwrap();
-    assert!(2.0 * idle <= cpu && cpu <= 10.0 * idle, "idle {idle}, requested {cpu}");
+    assert!(2.0 * idle <= cpu && cpu <= 20.0 * idle, "idle {idle}, requested {cpu}");
     assert!(resources["limits"].get("cpu").is_none(), "being throttled during a drain costs the deadline");
 }

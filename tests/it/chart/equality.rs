@@ -90,6 +90,8 @@ fn tidy(value: &mut Value) {
 
 #[rstest::rstest]
 #[case("{}", &[])]
+#[case("{admissionPolicy: {evictions: true}}", &["eviction-policy"])]
+#[case("{admissionPolicy: {enabled: false}}", &["without-admission-policy"])]
 #[case("{dryRun: true}", &["dry-run"])]
 #[case("{nodeMarks: aws-node-termination-handler}", &["nth-compatible-taints"])]
 #[case("{dryRun: true, nodeMarks: aws-node-termination-handler}", &["beside-nth"])]

@@ -2,9 +2,10 @@
 //! `UPDATE_GOLDEN=1 cargo test --test it chart::golden`, and read the difference.
 
 use std::fs;
+use std::process::{Command, Stdio};
 
-use super::{Helm, KUBERNETES, MAJORS, cases, rendered};
-use crate::peers::root;
+use super::{Helm, KUBERNETES, MAJORS, cases, rendered, tidied};
+use crate::peers::{Folder, root};
 
 const FOLDER: &str = "tests/golden/chart";
 
@@ -59,5 +60,31 @@ fn another_kubernetes_version_renders_the_same() {
     for helm in MAJORS {
         let said = helm.template(&["--kube-version=1.29.9"]);
         assert!(!said.passed && said.err.contains("requires kubeVersion: >=1.30.0-0"), "{}", said.err);
+    }
+}
+
+/// What is published is the package: it renders the same, and holds nothing that is only for us.
+#[test]
+fn the_package_renders_the_same_and_has_what_belongs_into_it() {
+    let folder = Folder::new("chart-package");
+    let version = env!("CARGO_PKG_VERSION");
+    for helm in MAJORS {
+        let place = folder.path(helm.0);
+        let said = helm.run(&["package", "chart", "--destination", place.to_str().unwrap()]);
+        assert!(said.passed, "{}", said.err);
+        let package = place.join(format!("spotwarden-{version}.tgz"));
+        let arguments = ["template", "spotwarden", package.to_str().unwrap(), "--namespace=spotwarden"];
+        let said = helm.run(&[&arguments[..], &["--kube-version", KUBERNETES]].concat());
+        assert!(said.passed, "{}", said.err);
+        assert_eq!(tidied(&said.out), rendered(helm, &[]));
+
+        let list = Command::new("tar").arg("-tzf").arg(&package).stdin(Stdio::null()).output().unwrap();
+        let list = String::from_utf8(list.stdout).unwrap();
+        for file in
+            ["README.md", "values.schema.json", "files/rules.yaml", "templates/NOTES.txt", "templates/tests/check.yaml"]
+        {
+            assert!(list.lines().any(|line| line == format!("spotwarden/{file}")), "{file} is not in {list}");
+        }
+        assert!(!list.contains("spotwarden/ci/") && !list.contains("gotmpl"), "{list}");
     }
 }

@@ -22,24 +22,12 @@ fn field(path: &str) -> &'static str {
     }
 }
 
-/// A container's environment as the kubelet makes it: references to variables that stand before are replaced.
 fn environment(container: &Value) -> BTreeMap<String, String> {
-    let mut environment: BTreeMap<String, String> = BTreeMap::new();
-    for variable in container["env"].as_array().unwrap() {
-        let name = variable["name"].as_str().unwrap();
-        let value = variable["valueFrom"]["fieldRef"]["fieldPath"].as_str().map(|path| field(path).to_owned());
-        let mut value = value.unwrap_or_else(|| variable["value"].as_str().unwrap().to_owned());
-        for (before, replacement) in &environment {
-            value = value.replace(&format!("$({before})"), replacement);
-        }
-        assert!(!value.contains("$("), "{name} names a variable that does not stand before it: {value}");
-        assert!(environment.insert(name.to_owned(), value).is_none(), "{name} is there twice");
-    }
-    environment
+    super::environment(container, |path| field(path).to_owned())
 }
 
 /// The agent's own judgement of a container's arguments and environment.
-fn judged(container: &Value) -> Result<RunConfig, String> {
+pub(super) fn judged(container: &Value) -> Result<RunConfig, String> {
     let arguments: Vec<&str> =
         container["args"].as_array().unwrap().iter().map(|argument| argument.as_str().unwrap()).collect();
     let (command, flags) = arguments.split_first().unwrap();
