@@ -6,19 +6,10 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 
 CARGO ?= cargo
-TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 MACHINE := $(shell uname -m)
 MUSL := $(MACHINE)-unknown-linux-musl
-# The folder's name is the one that container builds give the architecture.
-ARCH := $(patsubst aarch64,arm64,$(patsubst x86_64,amd64,$(MACHINE)))
-
-# ring and psm hold C and assembly. Without musl-gcc the machine's own compiler does: they use no libc beyond headers.
-CC_VARIABLE := CC_$(subst -,_,$(MUSL))
-ifeq ($(origin $(CC_VARIABLE)),undefined)
-ifeq ($(shell command -v musl-gcc),)
-export $(CC_VARIABLE) := cc
-endif
-endif
+# The name is the one that container builds give the architecture.
+ARCH ?= $(patsubst aarch64,arm64,$(patsubst x86_64,amd64,$(MACHINE)))
 
 .PHONY: help
 help: ## Say what there is
@@ -38,7 +29,10 @@ peers: ## Build Prometheus, Alertmanager, a collector, Helm and linters once, fo
 		folder=$$(tests/tools/build.sh $$group); echo "$$group of the tests: $$folder"; done
 
 .PHONY: bench
+# ring and psm hold C and assembly. Without musl-gcc the machine's own compiler does: they use no libc beyond headers.
 bench: release control-plane ## Measure the release binary; ONLY="fence idle" for some figures, WRITE=1 for docs/figures.md
+	variable=CC_$(subst -,_,$(MUSL)); \
+	if [[ -z $${!variable:-} ]] && ! command -v musl-gcc >/dev/null; then export $$variable=cc; fi; \
 	decisions=$$($(CARGO) bench --locked --target $(MUSL) --bench decisions --no-run \
 		--message-format json-render-diagnostics | sed -n '/"name":"decisions"/s/.*"executable":"\([^"]*\)".*/\1/p'); \
 	$(CARGO) bench --locked --profile dev --bench figures -- --binary dist/$(ARCH)/spotwarden \
@@ -55,14 +49,33 @@ lint: ## Formatting, clippy and documentation, warnings being errors
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
 
 .PHONY: release
-release: musl-target ## Build the static binary into dist/
-	$(CARGO) build --locked --config .cargo/release.toml --release --target $(MUSL)
-	install -D -m 0755 $(TARGET_DIR)/$(MUSL)/release/spotwarden dist/$(ARCH)/spotwarden
-	@ls -l dist/$(ARCH)/spotwarden
+release: ## Build the static binary into dist/<arch>/; ARCH=amd64 or arm64, this machine's by default
+	.ci/build-release $(ARCH)
 
-.PHONY: musl-target
-musl-target:
-	@rustup target list --installed | grep -qx $(MUSL) || rustup target add $(MUSL)
+.PHONY: release-all
+release-all: ## Build it for every architecture
+	.ci/build-release amd64
+	.ci/build-release arm64
+
+.PHONY: reproduce
+reproduce: release ## Build it once more in another place and compare the bytes; ARCH as for release
+	.ci/reproduce $(ARCH)
+
+.PHONY: image
+image: release-all ## Build the image for both architectures from dist/, look into it and run it (podman)
+	tests/image/test.sh
+
+.PHONY: third-party
+third-party: ## Write THIRD-PARTY, the licences of what is in the binary
+	.ci/third-party write
+
+.PHONY: sbom
+sbom: ## Write dist/spotwarden.cdx.json, the list of what is in the binary (CycloneDX)
+	.ci/sbom
+
+.PHONY: version
+version: ## Print the version; VERSION=1.2.3 changes it everywhere
+	@.ci/version $(if $(VERSION),set $(VERSION))
 
 .PHONY: ci
 ci: ## What CI runs

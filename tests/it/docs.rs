@@ -215,13 +215,6 @@ fn the_image_is_built_with_the_pinned_toolchain() {
 }
 
 #[test]
-fn the_version_is_the_same_everywhere() {
-    let version = env!("CARGO_PKG_VERSION");
-    assert_eq!(value_of("Dockerfile", "ARG VERSION="), version);
-    assert!(read("CHANGELOG.md").contains(&format!("\n## [{version}]")), "CHANGELOG.md has no section [{version}]");
-}
-
-#[test]
 fn the_index_of_decisions_lists_every_one_in_order() {
     let index = read("docs/decisions/README.md");
     let listed: Vec<String> = index.lines().flat_map(links).filter(|target| target.starts_with("00")).collect();

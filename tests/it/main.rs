@@ -13,6 +13,8 @@ mod architecture;
 #[cfg(test)]
 mod binary;
 #[cfg(test)]
+mod chart;
+#[cfg(test)]
 mod check;
 #[cfg(test)]
 mod cluster;
@@ -23,13 +25,19 @@ mod docs;
 #[cfg(test)]
 mod imds;
 #[cfg(test)]
+mod kustomize;
+#[cfg(test)]
 mod manifests;
+#[cfg(test)]
+mod migrate;
 #[cfg(test)]
 mod monitoring;
 #[cfg(test)]
 mod otlp;
 #[cfg(test)]
 mod peers;
+#[cfg(test)]
+mod release;
 #[cfg(test)]
 mod report;
 #[cfg(test)]

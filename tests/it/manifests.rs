@@ -218,6 +218,20 @@ fn every_way_to_recognise_a_spot_node_excludes_nodes_that_are_not_ours() {
     );
 }
 
+/// A selector cannot be changed on a cluster that has it, and scrape jobs put every label of a pod on every series.
+#[test]
+fn the_selector_is_for_good_and_the_pods_carry_few_labels() {
+    let spec = daemon_set().spec.expect("spec");
+    let pairs = |keys: &[&str]| -> std::collections::BTreeMap<String, String> {
+        let value = |key: &str| if key == "component" { "agent" } else { "spotwarden" };
+        keys.iter().map(|key| (format!("app.kubernetes.io/{key}"), value(key).to_owned())).collect()
+    };
+    assert_eq!(spec.selector.match_labels, Some(pairs(&["name", "instance"])));
+    assert_eq!(spec.selector.match_expressions, None);
+    let labels = spec.template.metadata.and_then(|metadata| metadata.labels);
+    assert_eq!(labels, Some(pairs(&["name", "instance", "component"])));
+}
+
 #[test]
 fn image_and_crate_have_the_same_version() {
     let kustomization: Value =
@@ -233,7 +247,7 @@ fn every_variable_of_the_pod_is_a_setting_and_the_node_s_name_is_among_them() {
     let names: Vec<String> = pod.containers[0].env.iter().flatten().map(|variable| variable.name.clone()).collect();
     assert!(names.iter().any(|name| name == "NODE_NAME"));
     for name in names {
-        let downward = ["POD_NAME", "POD_NAMESPACE", "POD_UID", "HOST_IP"].contains(&name.as_str());
+        let downward = ["POD_NAME", "POD_NAMESPACE", "POD_UID", "HOST_IP", "POD_IP"].contains(&name.as_str());
         assert!(downward || SETTINGS.iter().any(|setting| setting.env == name), "{name} is no setting");
     }
 }

@@ -115,6 +115,7 @@ scenarios! {
     other_controllers: "other-controllers",
     taken_over: "taken-over",
     beside_nth: "beside-nth",
+    nth_left_behind: "nth-left-behind",
     everybody_at_once: "everybody-at-once",
     cni_growth: "cni-growth",
     cni_max_pods: "cni-max-pods",

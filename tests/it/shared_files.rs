@@ -15,13 +15,18 @@ enum Form {
 const COPIES: &[(&str, &str, Form)] = &[
     ("monitoring/rules.yaml", "chart/files/rules.yaml", Form::Same),
     ("monitoring/dashboard.json", "chart/files/dashboard.json", Form::Same),
+    ("monitoring/alertmanager.yaml", "chart/files/alertmanager.yaml", Form::Same),
+    ("monitoring/collector/upstream.yaml", "chart/files/collector-upstream.yaml", Form::Same),
+    ("monitoring/collector/adot.yaml", "chart/files/collector-adot.yaml", Form::Same),
     ("monitoring/dashboard.json", "manifests/components/grafana-dashboard/spotwarden.json", Form::Same),
+    ("monitoring/collector/adot.yaml", "manifests/components/adot-collector/adot.yaml", Form::Same),
     (
         "monitoring/rules.yaml",
         "manifests/components/prometheusrule/prometheus-rule.yaml",
         Form::Within {
             head: "apiVersion: monitoring.coreos.com/v1\nkind: PrometheusRule\nmetadata:\n  name: spotwarden\n  \
-                   namespace: spotwarden\n  labels:\n    app.kubernetes.io/name: spotwarden\nspec:\n",
+                   namespace: spotwarden\n  labels:\n    app.kubernetes.io/name: spotwarden\n    \
+                   app.kubernetes.io/instance: spotwarden\n    app.kubernetes.io/part-of: spotwarden\nspec:\n",
             indent: 2,
         },
     ),
