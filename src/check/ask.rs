@@ -5,11 +5,13 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use kube::api::ListParams;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 
 use super::access::{Review, Right};
 use super::addresses::Answers;
+use super::admission::Tried;
 use super::cluster::{NodeRead, Trouble, Version};
 use super::metadata::{Read, Unread};
 use crate::cni;
@@ -20,7 +22,7 @@ use crate::drain::pod::{PodRef, PodView};
 use crate::http::BuildError;
 use crate::imds;
 use crate::imds::documents::Identity;
-use crate::k8s::api::Api;
+use crate::k8s::api::{Api, FIELD_MANAGER};
 use crate::k8s::chain;
 use crate::k8s::wire::{WireNode, WirePod};
 
@@ -117,6 +119,15 @@ impl Cluster {
             .body(review.to_string().into_bytes());
         let Answer { status: Status { allowed, reason } } = self.call(request).await?;
         Ok(Review { allowed, reason })
+    }
+
+    /// Whether a patch of the own Node would be accepted; nothing is written.
+    pub(super) async fn try_patch(&self, content_type: &str, patch: &Value) -> Tried {
+        let uri = format!("/api/v1/nodes/{}?dryRun=All&fieldManager={FIELD_MANAGER}", self.node);
+        let request = http::Request::patch(uri)
+            .header(http::header::CONTENT_TYPE, content_type)
+            .body(patch.to_string().into_bytes());
+        self.call::<IgnoredAny>(request).await.map(drop)
     }
 
     /// Asks for each pod whether its eviction would be refused now. What is not answered in time is left open.

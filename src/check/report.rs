@@ -23,6 +23,10 @@ pub const API_SERVER: &str = "api-server";
 pub const NODE: &str = "node";
 /// What is on the Node.
 pub const NODE_MARKS: &str = "node-marks";
+/// The token is good for the agent's own marks and nothing else.
+pub const CONFINEMENT: &str = "confinement";
+/// The fence would be accepted.
+pub const FENCE: &str = "fence";
 /// Evictions that would be refused now.
 pub const BUDGETS: &str = "budgets";
 /// Whether the node could be cleared in time.
@@ -45,7 +49,7 @@ pub fn ids() -> Vec<&'static str> {
     first
         .chain([CLOCK, API_SERVER, NODE, NODE_MARKS])
         .chain(rights)
-        .chain([BUDGETS, FORECAST, IPAMD_INTROSPECTION, IPAMD_METRICS, POD_ADDRESSES, CNI_SETTINGS])
+        .chain([CONFINEMENT, FENCE, BUDGETS, FORECAST, IPAMD_INTROSPECTION, IPAMD_METRICS, POD_ADDRESSES, CNI_SETTINGS])
         .chain(Sink::ALL.map(Sink::as_str))
         .collect()
 }
