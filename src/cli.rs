@@ -14,7 +14,7 @@ use clap::{Arg, ArgMatches, Args as _, Command as Clap, FromArgMatches as _};
 use crate::check::{CheckConfig, Format};
 use crate::config::parse::{ConfigError, RunConfig, effective, run_config};
 use crate::config::settings::{Environment, SETTINGS, Setting};
-use crate::{report, simulate};
+use crate::{migrate, report, simulate};
 
 /// Exit code of a wrong invocation.
 pub const USAGE: u8 = 64;
@@ -38,6 +38,8 @@ pub enum Command {
     Simulate(simulate::Args),
     /// Show what an agent did.
     Report(report::Args),
+    /// Come over from aws-node-termination-handler.
+    Migrate(migrate::Args),
 }
 
 /// Why no command comes out of the command line.
@@ -89,9 +91,10 @@ where
             Ok(Command::Simulate(simulate::Args::from_arg_matches(matches).map_err(refusal)?))
         }
         Some(("report", matches)) => Ok(Command::Report(report::Args::from_arg_matches(matches).map_err(refusal)?)),
+        Some(("migrate", matches)) => Ok(Command::Migrate(migrate::Args::from_arg_matches(matches).map_err(refusal)?)),
         Some(("check", matches)) => Ok(Command::Check(Box::new(check(matches, env)?))),
         Some((_, matches)) => Ok(Command::Run(Box::new(run_config(&|flag| given(matches, flag), env)?))),
-        None => Err(CliError::Usage("no command given; use one of run, check, report, simulate".into())),
+        None => Err(CliError::Usage("no command given; use one of run, check, report, simulate, migrate".into())),
     }
 }
 
@@ -133,6 +136,9 @@ fn clap() -> Clap {
     let report = report::Args::augment_args(Clap::new("report"))
         .about("Show the report of an interruption that an agent wrote into its log")
         .after_help("Exit codes: 0 if a report is shown, 1 if there is none or it cannot be read.");
+    let migrate = migrate::Args::augment_args(Clap::new("migrate"))
+        .about("Turn values of aws-node-termination-handler into ours, or compare the logs of both")
+        .after_help(migrate::EXIT_CODES);
     Clap::new("spotwarden")
         .version(env!("CARGO_PKG_VERSION"))
         .about(env!("CARGO_PKG_DESCRIPTION"))
@@ -141,6 +147,7 @@ fn clap() -> Clap {
         .subcommand(check)
         .subcommand(report)
         .subcommand(simulate)
+        .subcommand(migrate)
 }
 
 fn argument(setting: &Setting) -> Arg {
@@ -221,7 +228,7 @@ mod tests {
     #[case(&["run", "--taint-key", "a", "--taint-key", "b"], "the argument '--taint-key <KEY>' cannot be used multiple")]
     #[case(&["run", "stray"], "unexpected argument 'stray' found")]
     #[case(&["simulate", "--without-agent"], "the following required arguments were not provided: --serve; see --help")]
-    #[case(&[], "no command given; use one of run, check, report, simulate")]
+    #[case(&[], "no command given; use one of run, check, report, simulate, migrate")]
     #[case(&["report"], "the following required arguments were not provided: <FILE>; see --help")]
     #[case(&["check", "--output=yaml"], "invalid value 'yaml' for '--output <FORMAT>'; [possible values: table, json]")]
     #[case(&["check", "--safety-margin", "5"], "--safety-margin is `5`, which is not a duration")]

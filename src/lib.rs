@@ -49,6 +49,7 @@ pub mod agent;
 // The commands.
 pub mod check;
 pub mod cli;
+pub mod migrate;
 pub mod report;
 pub mod run;
 pub mod simulate;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use spotwarden::check::{self, CheckConfig};
 use spotwarden::cli::{self, Command};
 use spotwarden::config::Config;
-use spotwarden::{log, report, run, simulate};
+use spotwarden::{log, migrate, report, run, simulate};
 
 /// Name look-ups block, nothing else does; two at a time are enough and keep their stacks small.
 const BLOCKING_THREADS: usize = 2;
@@ -25,6 +25,7 @@ fn main() -> ExitCode {
             doctor(&config)
         }
         Ok(Command::Report(args)) => report::main(&args),
+        Ok(Command::Migrate(args)) => migrate::main(&args),
         Ok(Command::Simulate(args)) => simulate::main(&args),
         Err(error) => error.report(),
     }

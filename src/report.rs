@@ -3,7 +3,7 @@
 pub mod find;
 mod svg;
 mod table;
-mod words;
+pub(crate) mod words;
 
 use std::fs::File;
 use std::io::{self, Read, Write as _};

@@ -179,9 +179,12 @@ fn marks_like_ours(config: &Config, node: &NodeView) -> Vec<String> {
         let ours = key == config.marks.taint_key || key.starts_with(FOREIGN_STYLE);
         ours.then(|| format!("taint {key}={}:{}", text(taint, "value"), text(taint, "effect")))
     });
-    let label = node.labels.as_ref().and_then(|labels| labels.get(LOAD_BALANCER_LABEL));
-    let label = label.filter(|value| *value == "spotwarden").map(|_| format!("label {LOAD_BALANCER_LABEL}"));
-    taints.chain(label).collect()
+    let labels = node.labels.iter().flatten().filter_map(|(key, value)| {
+        let own_value = value == "spotwarden" || format!("{value}/") == FOREIGN_STYLE;
+        let ours = key.starts_with(FOREIGN_STYLE) || (key == LOAD_BALANCER_LABEL && own_value);
+        ours.then(|| format!("label {key}"))
+    });
+    taints.chain(labels).collect()
 }
 
 /// The findings that need the pods, if they cannot be read.

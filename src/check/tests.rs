@@ -464,6 +464,16 @@ async fn what_is_on_the_node_is_told_with_its_owner() {
             json!({"metadata": {"labels": {LOAD_BALANCER_LABEL: "spotwarden"}}}),
             "marks like ours, but nothing is recorded: label node.kubernetes.io/exclude",
         ),
+        (
+            json!({"metadata": {"labels": {
+                LOAD_BALANCER_LABEL: "aws-node-termination-handler", "aws-node-termination-handler/event-id": "e",
+            }}}),
+            "label aws-node-termination-handler/event-id, label node.kubernetes.io/exclude",
+        ),
+        (
+            json!({"metadata": {"labels": {LOAD_BALANCER_LABEL: "theirs"}}, "spec": {"unschedulable": true}}),
+            "cordoned, and not by the agent",
+        ),
         (annotated("{"), "annotation spotwarden/state is not readable"),
         (
             annotated(&state(&json!({}), &boot)),

@@ -3,14 +3,15 @@
 //! The shape is told by the content, never by a version: flat up to v1.19, keyed by network card from v1.20. Only what the
 //! model needs is kept: no container ids, no pod names, no single addresses.
 
-use core::net::Ipv6Addr;
+mod raw;
+
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use serde::Deserialize;
-use serde_json::value::RawValue;
+use serde::de::IgnoredAny;
 
 use crate::imds::documents::network;
+use raw::{Index, Infos, Text};
 
 /// How the document is laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,18 +94,14 @@ pub enum Refusal {
 
 /// Reads the answer of `/v1/enis`.
 pub fn document(body: &[u8]) -> Result<Document, Refusal> {
-    let top: BTreeMap<String, &RawValue> =
-        serde_json::from_slice(body).map_err(|error| Refusal::Malformed(kind(&error)))?;
-    if top.contains_key("AvailableCommands") {
-        return Err(Refusal::CatchAll);
-    }
-    let document = if top.contains_key("ENIs") {
-        let infos = serde_json::from_slice(body).map_err(|error| Refusal::Malformed(kind(&error)))?;
-        Document { shape: Shape::Flat, cards: vec![card(0, infos)?] }
-    } else {
-        let mut cards = top.iter().map(|(index, infos)| keyed(index, infos)).collect::<Result<Vec<_>, _>>()?;
-        cards.sort_by_key(|card| card.index);
-        Document { shape: Shape::Cards, cards }
+    let text = std::str::from_utf8(body).map_err(|_| NO_JSON)?;
+    // One pass over what every supported release sends; another layout shows at its first key.
+    let document = match serde_json::from_str::<BTreeMap<Index, Option<Infos>>>(text) {
+        Ok(cards) => {
+            let cards = cards.into_iter().map(|(index, infos)| card(index.0, infos.unwrap_or_default()));
+            Document { shape: Shape::Cards, cards: cards.collect::<Result<_, _>>()? }
+        }
+        Err(error) => without_cards(text, &error)?,
     };
     if document.cards.iter().all(|card| card.interfaces.is_empty()) {
         return Err(Refusal::Empty);
@@ -112,107 +109,25 @@ pub fn document(body: &[u8]) -> Result<Document, Refusal> {
     Ok(document)
 }
 
-fn keyed(index: &str, infos: &RawValue) -> Result<Card, Refusal> {
-    let index =
-        index.parse().map_err(|_| Refusal::Malformed("its keys are neither those of ipamd nor network cards"))?;
-    let infos: Option<RawInfos> =
-        serde_json::from_str(infos.get()).map_err(|error| Refusal::Malformed(kind(&error)))?;
-    card(index, infos.unwrap_or_default())
-}
-
-/// The words of the JSON reader could repeat parts of the document.
-fn kind(error: &serde_json::Error) -> &'static str {
-    match error.classify() {
-        serde_json::error::Category::Eof => "it ends too early",
-        serde_json::error::Category::Data => "a value has another type than ipamd gives it",
-        serde_json::error::Category::Syntax | serde_json::error::Category::Io => "it is no JSON",
+/// What is not laid out by cards; `error` says why it is not.
+fn without_cards(text: &str, error: &serde_json::Error) -> Result<Document, Refusal> {
+    let top: BTreeMap<Text<'_>, IgnoredAny> = serde_json::from_str(text).map_err(|error| malformed(&error))?;
+    let mut keys = top.keys().map(Text::as_str);
+    if keys.clone().any(|key| key == "AvailableCommands") {
+        Err(Refusal::CatchAll)
+    } else if keys.clone().any(|key| key == "ENIs") {
+        let infos = serde_json::from_str(text).map_err(|error| malformed(&error))?;
+        Ok(Document { shape: Shape::Flat, cards: vec![card(0, infos)?] })
+    } else if keys.all(|key| key.parse::<u32>().is_ok()) {
+        Err(malformed(error))
+    } else {
+        Err(Refusal::Malformed("its keys are neither those of ipamd nor network cards"))
     }
 }
 
-/// Everything is optional and may be `null`.
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-struct RawInfos {
-    #[serde(rename = "TotalIPs")]
-    total: Option<i64>,
-    #[serde(rename = "AssignedIPs")]
-    assigned: Option<i64>,
-    #[serde(rename = "ENIs")]
-    enis: Option<BTreeMap<String, Option<RawEni>>>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct RawEni {
-    #[serde(rename = "IsPrimary")]
-    primary: Option<bool>,
-    #[serde(rename = "IsTrunk")]
-    trunk: Option<bool>,
-    #[serde(rename = "IsExcludedForPodIPs")]
-    excluded: Option<bool>,
-    #[serde(rename = "SubnetID")]
-    subnet_id: Option<String>,
-    #[serde(rename = "AvailableIPv4Cidrs")]
-    ipv4: Option<BTreeMap<String, Option<RawBlock>>>,
-    #[serde(rename = "IPv6Cidrs")]
-    ipv6: Option<BTreeMap<String, Option<RawBlock>>>,
-    /// Up to v1.8, instead of blocks.
-    #[serde(rename = "IPv4Addresses")]
-    addresses: Option<BTreeMap<String, Option<RawAddress>>>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct RawBlock {
-    #[serde(rename = "IPAddresses")]
-    addresses: Option<BTreeMap<String, Option<RawAddress>>>,
-    /// The name in v1.9.
-    #[serde(rename = "IPv4Addresses")]
-    addresses_v1_9: Option<BTreeMap<String, Option<RawAddress>>>,
-    #[serde(rename = "IsPrefix")]
-    prefix: Option<bool>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct RawAddress {
-    #[serde(rename = "IPAMKey")]
-    key: Option<RawKey>,
-    #[serde(rename = "IPAMMetadata")]
-    metadata: Option<RawMetadata>,
-    #[serde(rename = "UnassignedTime")]
-    unassigned: Option<Timestamp>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct RawKey {
-    network_name: Option<String>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct RawMetadata {
-    #[serde(rename = "k8sPodName")]
-    pod: Option<String>,
-}
-
-impl RawAddress {
-    /// Never by the container id, which is blank from v1.23.
-    fn is_assigned(&self) -> bool {
-        let said = |text: Option<&String>| text.is_some_and(|text| !text.is_empty());
-        said(self.key.as_ref().and_then(|key| key.network_name.as_ref()))
-            || said(self.metadata.as_ref().and_then(|metadata| metadata.pod.as_ref()))
-    }
-
-    /// None if it never was assigned, which Go writes as the year 1.
-    fn returned(&self) -> Option<Timestamp> {
-        self.unassigned.filter(|time| *time > Timestamp::UNIX_EPOCH)
-    }
-}
-
-fn card(index: u32, infos: RawInfos) -> Result<Card, Refusal> {
-    let interfaces = infos.enis.unwrap_or_default().into_iter().map(|(id, raw)| eni(id, raw.unwrap_or_default()));
+fn card(index: u32, infos: Infos) -> Result<Card, Refusal> {
+    let interfaces = infos.enis.unwrap_or_default().into_iter();
+    let interfaces = interfaces.map(|(id, eni)| Ok(Eni { id, ..eni.unwrap_or_default().0? }));
     Ok(Card {
         index,
         stated_total: infos.total.unwrap_or_default(),
@@ -221,61 +136,16 @@ fn card(index: u32, infos: RawInfos) -> Result<Card, Refusal> {
     })
 }
 
-fn eni(id: String, raw: RawEni) -> Result<Eni, Refusal> {
-    let mut blocks = Vec::new();
-    for (address, info) in raw.addresses.unwrap_or_default() {
-        let place = network::Block::single(address.parse().map_err(|_| UNREADABLE)?);
-        blocks.push(block(Some(place), 1, false, std::iter::once(info.unwrap_or_default())));
-    }
-    for (cidr, raw) in raw.ipv4.unwrap_or_default() {
-        let raw = raw.unwrap_or_default();
-        let place: network::Block = cidr.parse().map_err(|_| UNREADABLE)?;
-        blocks.push(block(Some(place), place.size(), raw.prefix.unwrap_or_default(), raw.all_addresses()));
-    }
-    for (cidr, raw) in raw.ipv6.unwrap_or_default() {
-        let raw = raw.unwrap_or_default();
-        blocks.push(block(None, ipv6_size(&cidr)?, raw.prefix.unwrap_or_default(), raw.all_addresses()));
-    }
-    Ok(Eni {
-        id,
-        primary: raw.primary.unwrap_or_default(),
-        trunk: raw.trunk.unwrap_or_default(),
-        excluded: raw.excluded.unwrap_or_default(),
-        subnet_id: raw.subnet_id.filter(|id| !id.is_empty()),
-        blocks,
-    })
-}
+const NO_JSON: Refusal = Refusal::Malformed("it is no JSON");
+const MISTYPED: Refusal = Refusal::Malformed("a value has another type than ipamd gives it");
 
-impl RawBlock {
-    fn all_addresses(self) -> impl Iterator<Item = RawAddress> {
-        let maps = [self.addresses, self.addresses_v1_9].into_iter().flatten();
-        maps.flat_map(BTreeMap::into_values).map(Option::unwrap_or_default)
+/// The words of the JSON reader could repeat parts of the document.
+fn malformed(error: &serde_json::Error) -> Refusal {
+    match error.classify() {
+        serde_json::error::Category::Eof => Refusal::Malformed("it ends too early"),
+        serde_json::error::Category::Data => MISTYPED,
+        serde_json::error::Category::Syntax | serde_json::error::Category::Io => NO_JSON,
     }
-}
-
-/// Capacity comes from the mask: addresses appear only once they have been handed out.
-fn block(place: Option<network::Block>, size: i64, prefix: bool, addresses: impl Iterator<Item = RawAddress>) -> Block {
-    let mut block = Block { place, size, prefix, ipv6: place.is_none(), assigned: 0, returned: Vec::new() };
-    for address in addresses {
-        // In this order: the time of the last return stays when the address is assigned again.
-        if address.is_assigned() {
-            block.assigned += 1;
-        } else {
-            block.returned.extend(address.returned());
-        }
-    }
-    block
-}
-
-const UNREADABLE: Refusal = Refusal::Malformed("a block of addresses is not written as one");
-
-/// 2^(128 − length), or as much as the type holds.
-fn ipv6_size(cidr: &str) -> Result<i64, Refusal> {
-    let (address, length) = cidr.split_once('/').ok_or(UNREADABLE)?;
-    address.parse::<Ipv6Addr>().map_err(|_| UNREADABLE)?;
-    let length: u32 = length.parse().map_err(|_| UNREADABLE)?;
-    let bits = 128_u32.checked_sub(length).ok_or(UNREADABLE)?;
-    Ok(2_i64.checked_pow(bits).unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 
 mod notify;
 
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -421,7 +421,15 @@ fn taint_effect(sources: &Sources<'_>) -> Result<String, ConfigError> {
 fn admin_address(sources: &Sources<'_>) -> Result<SocketAddr, ConfigError> {
     let given = sources.value("admin-address");
     let valid = "write for example 0.0.0.0:9808 or [::]:9808";
-    given.value.parse().map_err(|_| given.refuse("is not an IP address with a port", valid))
+    let address = given.value.parse().ok().or_else(|| unbracketed(&given.value));
+    address.ok_or_else(|| given.refuse("is not an IP address with a port", valid))
+}
+
+/// An IPv6 address with a port and no brackets, as `$(POD_IP):9808` becomes on a cluster with IPv6. What follows the last
+/// colon is the port.
+fn unbracketed(value: &str) -> Option<SocketAddr> {
+    let (ip, port) = value.rsplit_once(':')?;
+    Some(SocketAddr::new(ip.parse::<Ipv6Addr>().ok()?.into(), port.parse().ok()?))
 }
 
 fn log_filter(sources: &Sources<'_>) -> Result<LogFilter, ConfigError> {
@@ -434,7 +442,6 @@ fn log_filter(sources: &Sources<'_>) -> Result<LogFilter, ConfigError> {
         .map_err(|error: crate::log::LogFilterError| given.refuse(format!("has a mistake: {error}"), valid))
 }
 
-/// The metadata service's base URL without a trailing slash, from the variables that AWS' own tools read.
 /// The names that the ecosystem has, in both spellings; of two that are set the lower case one wins, as in curl.
 fn egress(env: &Environment) -> EgressConfig {
     let either = |name: &str| env.get(&name.to_ascii_lowercase()).or_else(|| env.get(name)).map(str::to_owned);
@@ -446,6 +453,7 @@ fn egress(env: &Environment) -> EgressConfig {
     }
 }
 
+/// The metadata service's base URL without a trailing slash, from the variables that AWS' own tools read.
 fn imds_endpoint(env: &Environment) -> Result<String, ConfigError> {
     let variable = |name: &str| env.get(name).map(|value| Given { name: name.into(), value: value.into() });
     if let Some(given) = variable("AWS_EC2_METADATA_DISABLED")

@@ -368,7 +368,7 @@ fn nearest(name: &str) -> &'static str {
 }
 
 /// Levenshtein's distance in bytes.
-fn edit_distance(from: &str, to: &str) -> usize {
+pub(crate) fn edit_distance(from: &str, to: &str) -> usize {
     let mut row: Vec<usize> = (0..=to.len()).collect();
     for (deleted, left) in from.bytes().enumerate() {
         let mut diagonal = deleted;

@@ -48,6 +48,11 @@ impl Found {
 
     /// One line that is not JSON from its beginning to its end of a text that is not either, or is the only one.
     fn line(&mut self, line: &str, depth: usize) {
+        // A line in an envelope of JSON has the field too, escaped.
+        let first = line.find('{').and_then(|at| line.get(at..)).unwrap_or_default();
+        if let Some(Ok(Value::Object(envelope))) = serde_json::Deserializer::from_str(first).into_iter().next() {
+            return self.value(Value::Object(envelope), depth);
+        }
         let after_field = line.find(FIELD).map(|at| at + FIELD.len() - 1);
         let Some(json) = after_field.or_else(|| line.find('{')).and_then(|at| line.get(at..)) else { return };
         // What follows the first value is of no interest.
@@ -187,6 +192,7 @@ mod tests {
     #[case::cri_json(cri_lines(&log_line()))]
     #[case::cri_plain(format!("2026-03-31T16:34:24.1Z stderr F something else\n{}", cri_lines(&plain_line())))]
     #[case::docker(json!({"log": log_line(), "stream": "stderr"}).to_string())]
+    #[case::docker_lines(format!("{}\n{}\n", json!({"log": "x\n"}), json!({"log": plain_line()})))]
     #[case::kubectl_with_prefix(format!("[pod/spotwarden-x/spotwarden] {}\n", log_line()))]
     #[case::kubectl_with_timestamps(format!("2026-03-31T16:34:24.123Z {}\n", log_line()))]
     #[case::cloudwatch_tail(format!("2026-03-31T16:34:24 node/spotwarden {}", log_line()))]

@@ -214,7 +214,7 @@ impl World {
         clock: Clock,
         options: &Options,
     ) -> Result<Self, WorldError> {
-        let (node, namespace) = (format!("spot-{}", scenario.name), format!("sim-{}", scenario.name));
+        let (node, namespace) = (Self::node_of(scenario), format!("sim-{}", scenario.name));
         let imds_listener = bind(options.imds_address).await?;
         let api_listener = bind(options.api_address).await?;
         let admin = options.admin_address.map(admin_listener).transpose()?;
@@ -271,6 +271,11 @@ impl World {
             without_agent,
             tasks,
         })
+    }
+
+    /// The name of the node that a scenario is played on. A token for its agent may have to be there before the world is.
+    pub fn node_of(scenario: &Scenario) -> String {
+        format!("spot-{}", scenario.name)
     }
 
     /// Where this world can be reached.

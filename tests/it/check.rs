@@ -19,8 +19,8 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
+use crate::access::agent_token;
 use crate::controlplane::ControlPlane;
-use crate::scenarios::agent_token;
 
 const NODE: &str = "check-test";
 
@@ -106,7 +106,7 @@ async fn the_rights_of_the_manifests_are_enough_and_a_missing_one_is_named() {
     tasks.spawn(imds.serve(listener));
 
     let kubeconfig = Path::new(env!("CARGO_TARGET_TMPDIR")).join("check-agent-kubeconfig.yaml");
-    plane.write_kubeconfig(&kubeconfig, &agent_token(plane).await);
+    plane.write_kubeconfig(&kubeconfig, &agent_token(plane, NODE).await);
     let (code, others) = check(&kubeconfig, &url).await;
     assert_eq!(others.keys().collect::<Vec<_>>(), ["budgets", "forecast"], "{others:?}");
     assert_eq!(others["budgets"]["found"], "1 of 2 evictions would be refused now");

@@ -15,9 +15,9 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
+use crate::access::agent_token;
 use crate::binary::Agent;
 use crate::controlplane::ControlPlane;
-use crate::scenarios::agent_token;
 
 const NODE: &str = "cluster-test";
 
@@ -92,7 +92,7 @@ async fn a_crash_in_the_drain_changes_nothing_and_a_stop_leaves_the_node_as_it_i
     place.add_pod("quick", 10, "1").await;
     place.add_pod("slow", 20, "15").await;
     let kubeconfig = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("cluster-kubeconfig.yaml");
-    control_plane.write_kubeconfig(&kubeconfig, &agent_token(control_plane).await);
+    control_plane.write_kubeconfig(&kubeconfig, &agent_token(control_plane, NODE).await);
 
     let agent = Agent::start(NODE, &kubeconfig, &place.imds_url);
     ready(&agent).await;

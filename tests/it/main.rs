@@ -3,11 +3,17 @@
 //! `cfg(test)` holds for all of it anyway; written out, it tells clippy that helpers may unwrap as tests may.
 
 #[cfg(test)]
+mod access;
+#[cfg(test)]
+mod admission;
+#[cfg(test)]
 mod apiserver_parity;
 #[cfg(test)]
 mod architecture;
 #[cfg(test)]
 mod binary;
+#[cfg(test)]
+mod chart;
 #[cfg(test)]
 mod check;
 #[cfg(test)]
@@ -19,7 +25,11 @@ mod docs;
 #[cfg(test)]
 mod imds;
 #[cfg(test)]
+mod kustomize;
+#[cfg(test)]
 mod manifests;
+#[cfg(test)]
+mod migrate;
 #[cfg(test)]
 mod monitoring;
 #[cfg(test)]
@@ -32,5 +42,7 @@ mod release;
 mod report;
 #[cfg(test)]
 mod scenarios;
+#[cfg(test)]
+mod shared_files;
 #[cfg(test)]
 mod stop_parity;

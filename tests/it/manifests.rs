@@ -5,7 +5,6 @@ use std::path::Path;
 
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, Role, Subject};
-use kube::api::{ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams};
 use serde_json::Value;
 use spotwarden::check::access::{RIGHTS, Right};
 use spotwarden::config::settings::SETTINGS;
@@ -14,18 +13,18 @@ use spotwarden::config::settings::SETTINGS;
 pub(crate) type Permission = (String, String, String);
 
 /// All documents of the kustomize base.
-fn base() -> Vec<Value> {
+pub(crate) fn base() -> Vec<Value> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests/base");
     let kustomization: Value = serde_saphyr::from_str(&read(&folder.join("kustomization.yaml"))).expect("YAML");
     let files = kustomization["resources"].as_array().expect("resources");
     files.iter().flat_map(|file| documents(&read(&folder.join(file.as_str().expect("a name"))))).collect()
 }
 
-fn read(file: &Path) -> String {
+pub(crate) fn read(file: &Path) -> String {
     std::fs::read_to_string(file).unwrap_or_else(|e| panic!("{}: {e}", file.display()))
 }
 
-fn documents(manifest: &str) -> Vec<Value> {
+pub(crate) fn documents(manifest: &str) -> Vec<Value> {
     serde_saphyr::from_multiple(manifest).expect("YAML documents")
 }
 
@@ -44,22 +43,6 @@ pub(crate) fn rules_of(manifest: &str) -> BTreeSet<Permission> {
 /// Every permission that the kustomize base grants to the agent.
 pub(crate) fn granted() -> BTreeSet<Permission> {
     rules_of(&read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests/base/rbac.yaml")))
-}
-
-/// Brings the namespace, the service account and its rights onto a cluster.
-pub(crate) async fn apply_access(admin: &kube::Client) {
-    for document in base().into_iter().filter(|document| document["kind"] != "DaemonSet") {
-        let object: DynamicObject = serde_json::from_value(document).expect("an object");
-        let types = object.types.clone().expect("kind and version");
-        let kind = ApiResource::from_gvk(&GroupVersionKind::try_from(&types).expect("a group and version"));
-        let name = object.metadata.name.clone().expect("a name");
-        let api: kube::Api<DynamicObject> = match object.metadata.namespace.as_deref() {
-            Some(namespace) => kube::Api::namespaced_with(admin.clone(), namespace, &kind),
-            None => kube::Api::all_with(admin.clone(), &kind),
-        };
-        let applied = api.patch(&name, &PatchParams::apply("tests").force(), &Patch::Apply(&object)).await;
-        applied.unwrap_or_else(|error| panic!("{} {name}: {error}", types.kind));
-    }
 }
 
 fn rules_in(documents: &[Value]) -> BTreeSet<Permission> {
@@ -235,6 +218,20 @@ fn every_way_to_recognise_a_spot_node_excludes_nodes_that_are_not_ours() {
     );
 }
 
+/// A selector cannot be changed on a cluster that has it, and scrape jobs put every label of a pod on every series.
+#[test]
+fn the_selector_is_for_good_and_the_pods_carry_few_labels() {
+    let spec = daemon_set().spec.expect("spec");
+    let pairs = |keys: &[&str]| -> std::collections::BTreeMap<String, String> {
+        let value = |key: &str| if key == "component" { "agent" } else { "spotwarden" };
+        keys.iter().map(|key| (format!("app.kubernetes.io/{key}"), value(key).to_owned())).collect()
+    };
+    assert_eq!(spec.selector.match_labels, Some(pairs(&["name", "instance"])));
+    assert_eq!(spec.selector.match_expressions, None);
+    let labels = spec.template.metadata.and_then(|metadata| metadata.labels);
+    assert_eq!(labels, Some(pairs(&["name", "instance", "component"])));
+}
+
 #[test]
 fn image_and_crate_have_the_same_version() {
     let kustomization: Value =
@@ -250,7 +247,7 @@ fn every_variable_of_the_pod_is_a_setting_and_the_node_s_name_is_among_them() {
     let names: Vec<String> = pod.containers[0].env.iter().flatten().map(|variable| variable.name.clone()).collect();
     assert!(names.iter().any(|name| name == "NODE_NAME"));
     for name in names {
-        let downward = ["POD_NAME", "POD_NAMESPACE", "POD_UID", "HOST_IP"].contains(&name.as_str());
+        let downward = ["POD_NAME", "POD_NAMESPACE", "POD_UID", "HOST_IP", "POD_IP"].contains(&name.as_str());
         assert!(downward || SETTINGS.iter().any(|setting| setting.env == name), "{name} is no setting");
     }
 }

@@ -4,16 +4,15 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Pod;
-use kube::Api;
-use kube::api::PostParams;
 use spotwarden::clock::Clock;
+use spotwarden::config::MarkStyle;
 use spotwarden::sim::gateway::backend::Remote;
 use spotwarden::sim::gateway::log::LoggedRequest;
 use spotwarden::sim::scenario::{SHIPPED, Scenario};
 use spotwarden::sim::timeline::TimelineEntry;
 use spotwarden::sim::world::{BackendHandle, Options, World};
 
+use crate::access::{ACCOUNT, apply_access, apply_access_of_termination_handler, token_on};
 use crate::controlplane::ControlPlane;
 use crate::manifests;
 
@@ -116,6 +115,7 @@ scenarios! {
     other_controllers: "other-controllers",
     taken_over: "taken-over",
     beside_nth: "beside-nth",
+    nth_left_behind: "nth-left-behind",
     everybody_at_once: "everybody-at-once",
     cni_growth: "cni-growth",
     cni_max_pods: "cni-max-pods",
@@ -232,15 +232,20 @@ fn headway(scenario: &Scenario) -> Duration {
     Duration::from_millis(250) + Duration::from_millis(20) * pods
 }
 
+/// The account of agents that mark nodes like the AWS node termination handler.
+const LIKE_NTH: &str = "spotwarden-like-nth";
+
 /// One thread and one runtime for each scenario, side by side: what is waited for is real time.
 #[test]
 fn every_scenario_has_the_same_verdict_on_a_real_api_server() {
     let plane = ControlPlane::shared();
-    let token = runtime().block_on(agent_token(plane));
+    runtime().block_on(async {
+        apply_access(&plane.admin_client()).await;
+        apply_access_of_termination_handler(&plane.admin_client(), LIKE_NTH).await;
+    });
     let mut in_real_time: Vec<Scenario> =
         TESTED.iter().map(|name| shipped(name)).filter(|scenario| scenario.virtual_only.is_none()).collect();
     in_real_time.sort_by_key(|scenario| std::cmp::Reverse(headway(scenario)));
-    let (plane, token) = (&plane, &token);
     std::thread::scope(|scope| {
         let mut begins = Duration::ZERO;
         let players = in_real_time.iter().map(|scenario| {
@@ -249,7 +254,10 @@ fn every_scenario_has_the_same_verdict_on_a_real_api_server() {
             let play = move || {
                 std::thread::sleep(after);
                 runtime().block_on(async {
-                    let backend = Remote::new(&plane.server_url(), plane.http()).with_bearer(token).unwrap();
+                    let like_nth = scenario.agent.node_marks == Some(MarkStyle::NodeTerminationHandler);
+                    let account = if like_nth { LIKE_NTH } else { ACCOUNT };
+                    let token = token_on(plane, account, &World::node_of(scenario)).await;
+                    let backend = Remote::new(&plane.server_url(), plane.http()).with_bearer(&token).unwrap();
                     let backend = BackendHandle::remote(plane.admin_client(), backend);
                     play(&patient(short(scenario.clone())), backend, Clock::System).await;
                 });
@@ -277,20 +285,6 @@ fn patient(mut scenario: Scenario) -> Scenario {
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
-}
-
-/// A token as the DaemonSet's pod would have it: of the manifests' service account, with the rights of the manifests.
-pub(crate) async fn agent_token(plane: &ControlPlane) -> String {
-    let admin = plane.admin_client();
-    manifests::apply_access(&admin).await;
-    let pod: Pod = serde_json::from_value(serde_json::json!({
-        "metadata": { "generateName": "agent-", "namespace": "spotwarden" },
-        "spec": { "serviceAccountName": "spotwarden", "containers": [{ "name": "agent", "image": "spotwarden" }] },
-    }))
-    .unwrap();
-    let pod = Api::<Pod>::namespaced(admin, "spotwarden").create(&PostParams::default(), &pod).await.unwrap();
-    let (name, uid) = (pod.metadata.name.unwrap(), pod.metadata.uid.unwrap());
-    plane.pod_token("spotwarden", "spotwarden", &name, &uid).await
 }
 
 /// A reclaim storm: an agent is a value, so a hundred of them fit into one process and one API server, each with its own

@@ -1,3 +1,5 @@
+mod wording;
+
 use super::*;
 
 fn golden(name: &str) -> Document {

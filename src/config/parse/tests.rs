@@ -94,6 +94,18 @@ fn rust_log_applies_unless_the_level_is_given() {
     assert_eq!(filter(&[], &[("RUST_LOG", "warn"), ("SPOTWARDEN_LOG_LEVEL", "trace")]), wanted("trace"));
 }
 
+/// What a manifest makes of the pod's address, whichever family it is of.
+#[rstest]
+#[case::ipv4("192.0.2.7:9808", "192.0.2.7:9808")]
+#[case::ipv6_in_brackets("[2001:db8::7]:9808", "[2001:db8::7]:9808")]
+#[case::ipv6_as_kubernetes_writes_it("2001:db8::7:9808", "[2001:db8::7]:9808")]
+#[case::all_groups("2001:db8:1:2:3:4:5:6:9808", "[2001:db8:1:2:3:4:5:6]:9808")]
+#[case::loopback("::1:9808", "[::1]:9808")]
+fn the_admin_address_is_an_ip_address_with_a_port(#[case] given: &str, #[case] means: &str) {
+    let config = parse(&[("node-name", "n1"), ("admin-address", given)], &[]).unwrap();
+    assert_eq!(config.agent.admin_address, means.parse().unwrap());
+}
+
 #[rstest]
 #[case(&[], "http://169.254.169.254")]
 #[case(&[("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE", "ipv6")], "http://[fd00:ec2::254]")]
@@ -146,6 +158,10 @@ fn the_metadata_service_is_found_as_by_the_tools_of_aws(#[case] env: &[(&str, &s
     "--taint-effect is `NoExecute`, which would take the drain out of the agent's hands; use NoSchedule or")]
 #[case::host_name(("admin-address", "localhost:9808"),
     "--admin-address is `localhost:9808`, which is not an IP address with a port; write for example 0.0.0.0:9808")]
+#[case::ipv6_without_a_port(("admin-address", "2001:db8::"),
+    "--admin-address is `2001:db8::`, which is not an IP address with a port")]
+#[case::port_out_of_range(("admin-address", "2001:db8::1:98080"),
+    "--admin-address is `2001:db8::1:98080`, which is not an IP address with a port")]
 #[case::no_port(("admin-address", "0.0.0.0"), "--admin-address is `0.0.0.0`, which is not an IP address with a port")]
 #[case::node_name(("node-name", "Node_1"), "--node-name is `Node_1`, which cannot be the name of a Node; use the metadata")]
 #[case::empty_node_name(("node-name", ""), "--node-name is ``, which cannot be the name of a Node")]

@@ -65,6 +65,7 @@ pub const SHIPPED: &[(&str, &str)] = &[
     shipped_file!("other-controllers.toml"),
     shipped_file!("taken-over.toml"),
     shipped_file!("beside-nth.toml"),
+    shipped_file!("nth-left-behind.toml"),
     shipped_file!("everybody-at-once.toml"),
     shipped_file!("sinks-told.toml"),
     shipped_file!("sinks-down.toml"),
