@@ -96,12 +96,23 @@ impl Agent {
 
     /// CPU time so far over all threads, to the nanosecond. A thread that has ended is not in it; the agent has few.
     pub(crate) fn cpu(&self) -> Result<Duration> {
-        let mut nanoseconds = 0;
-        for thread in fs::read_dir(self.proc("task"))? {
-            let stat = fs::read_to_string(thread?.path().join("schedstat"))?;
-            nanoseconds += stat.split_whitespace().next().unwrap_or_default().parse::<u64>()?;
+        let [worked, _] = self.schedule()()?;
+        Ok(worked)
+    }
+
+    /// Reads how long all threads together had a core so far, and how long they waited for one.
+    pub(crate) fn schedule(&self) -> impl Fn() -> Result<[Duration; 2]> + Send + use<> {
+        let tasks = self.proc("task");
+        move || {
+            let mut times = [0, 0];
+            for thread in fs::read_dir(&tasks)? {
+                let stat = fs::read_to_string(thread?.path().join("schedstat"))?;
+                for (time, field) in times.iter_mut().zip(stat.split_whitespace()) {
+                    *time += field.parse::<u64>()?;
+                }
+            }
+            Ok(times.map(Duration::from_nanos))
         }
-        Ok(Duration::from_nanos(nanoseconds))
     }
 
     pub(crate) fn threads(&self) -> Result<usize> {
