@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::Result;
+use crate::agent::Shares;
 
 /// Between two scrapes: a thousand times as often as a Prometheus.
 const PAUSE: Duration = Duration::from_millis(15);
@@ -28,7 +29,7 @@ pub(crate) struct Scrape {
 pub(crate) fn scrape_for(
     address: SocketAddr,
     time: Duration,
-    agent: impl Fn() -> Result<[Duration; 2]>,
+    agent: impl Fn() -> Result<Shares>,
 ) -> Result<Vec<Scrape>> {
     ahead_of_others();
     let request = format!(
@@ -48,11 +49,11 @@ pub(crate) fn scrape_for(
         stream.read_to_end(&mut answer)?;
         let took = begin.elapsed();
         let after = agent()?;
-        let [worked, waited] = [0, 1].map(|one| after[one].saturating_sub(before[one]));
-        if took > Duration::from_millis(3) {
-            eprintln!("{:?} took {took:?} worked {worked:?} waited {waited:?}", begun.elapsed());
-        }
-        scrapes.push(Scrape { took, worked, waited });
+        scrapes.push(Scrape {
+            took,
+            worked: after.worked.saturating_sub(before.worked),
+            waited: after.waited.saturating_sub(before.waited),
+        });
         if !answer.starts_with(b"HTTP/1.1 200 ") {
             let line = answer.split(|byte| *byte == b'\r').next().unwrap_or_default();
             return Err(format!("a scrape was answered with `{}`", String::from_utf8_lossy(line)).into());

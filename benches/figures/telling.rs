@@ -147,8 +147,8 @@ async fn costs(lab: &Lab) -> Result<Vec<Row>> {
     let admin: SocketAddr = stand.agent.admin().ok_or("no admin address")?.parse()?;
     let notice = stand.give_notice();
     // An error of that thread can be told to this one as words alone.
-    let schedule = stand.agent.schedule();
-    let scraped = spawn_blocking(move || scrape_for(admin, DRAIN, schedule).map_err(|error| error.to_string()));
+    let shares = stand.agent.shares();
+    let scraped = spawn_blocking(move || scrape_for(admin, DRAIN, shares).map_err(|error| error.to_string()));
     let scrapes = scraped.await??;
     let most = stand.agent.memory("VmHWM")?;
     if stand.fates().iter().any(|fate| fate.gone_at.is_none()) {
@@ -156,10 +156,6 @@ async fn costs(lab: &Lab) -> Result<Vec<Row>> {
     }
     audience.told(SinkName::Webhook, notice)?;
     audience.told(SinkName::Alertmanager, notice)?;
-    let times = |of: fn(&Scrape) -> Duration| scrapes.iter().map(of).collect::<Vec<_>>();
-    let (took, worked) = (times(|scrape| scrape.took), times(|scrape| scrape.worked));
-    let waited = times(|scrape| scrape.waited);
-    let slowest = percentile(&took, 99);
     let memory = |what: &str, bytes: u64, goal: u64| Row {
         what: format!("memory with every way of telling switched on, {PODS} pods: {what}"),
         goal: format!("≤ {}", megabytes(goal)),
@@ -167,23 +163,42 @@ async fn costs(lab: &Lab) -> Result<Vec<Row>> {
         incumbent: "–",
         met: Some(bytes <= goal),
     };
+    let [answered, worked] = answers(&scrapes);
     Ok(vec![
-        Row {
-            what: format!("`/metrics` during the drain of {PODS} pods, {} scrapes one after the other", took.len()),
-            goal: format!("p99 ≤ {}", seconds(SCRAPE_GOAL)),
-            measured: format!(
-                "p50 {}, p99 {}; of this the agent worked p99 {} and waited for a core p99 {}",
-                seconds(percentile(&took, 50)),
-                seconds(slowest),
-                seconds(percentile(&worked, 99)),
-                seconds(percentile(&waited, 99))
-            ),
-            incumbent: "–",
-            met: Some(slowest <= SCRAPE_GOAL),
-        },
+        answered,
+        worked,
         memory("idle (VmRSS)", idle, MEMORY_GOALS.0),
         memory("at most (VmHWM)", most, MEMORY_GOALS.1),
     ])
+}
+
+/// How long answers took, and what of that was the agent's: on a machine with as many processes as here the rest is the
+/// wait for a core.
+fn answers(scrapes: &[Scrape]) -> [Row; 2] {
+    let percentiles = |of: fn(&Scrape) -> Duration| {
+        let times: Vec<Duration> = scrapes.iter().map(of).collect();
+        (percentile(&times, 50), percentile(&times, 99))
+    };
+    let row = |what: String, of: fn(&Scrape) -> Duration, more: String| {
+        let (median, slowest) = percentiles(of);
+        Row {
+            what,
+            goal: format!("p99 ≤ {}", seconds(SCRAPE_GOAL)),
+            measured: format!("p50 {}, p99 {}{more}", seconds(median), seconds(slowest)),
+            incumbent: "–",
+            met: Some(slowest <= SCRAPE_GOAL),
+        }
+    };
+    let what = format!("`/metrics` during the drain of {PODS} pods, {} scrapes one after the other", scrapes.len());
+    let waited = percentiles(|scrape| scrape.waited).1;
+    [
+        row(what, |scrape| scrape.took, String::new()),
+        row(
+            "of this the agent worked, at the answer or at anything else".into(),
+            |scrape| scrape.worked,
+            format!("; it waited for a core p99 {}", seconds(waited)),
+        ),
+    ]
 }
 
 /// A collector that takes everything.
