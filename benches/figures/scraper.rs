@@ -3,7 +3,10 @@
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::Result;
 use crate::agent::Shares;
@@ -25,20 +28,30 @@ pub(crate) struct Scrape {
 }
 
 /// Scrapes `address` for so long, one scrape after the other, as a Prometheus asks. `agent` reads how long the agent's
-/// threads had a core so far, and how long they waited for one. Blocks.
-pub(crate) fn scrape_for(
+/// threads had a core so far, and how long they waited for one.
+pub(crate) async fn scrape_for(
     address: SocketAddr,
     time: Duration,
-    agent: impl Fn() -> Result<Shares>,
+    agent: impl Fn() -> Result<Shares> + Send + 'static,
 ) -> Result<Vec<Scrape>> {
-    ahead_of_others();
+    let (done, scraped) = oneshot::channel();
+    // Not of the runtime's pool, whose threads get other work afterwards.
+    std::thread::spawn(move || {
+        ahead_of_others();
+        // An error can cross threads as words alone. Nobody waits for it if the figure was given up.
+        done.send(scrape(address, time, agent).map_err(|error| error.to_string()))
+    });
+    Ok(scraped.await??)
+}
+
+fn scrape(address: SocketAddr, time: Duration, agent: impl Fn() -> Result<Shares>) -> Result<Vec<Scrape>> {
     let request = format!(
         "GET /metrics HTTP/1.1\r\nHost: {address}\r\nUser-Agent: Prometheus/3.0\r\n\
          Accept: application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,text/plain;version=0.0.4;q=0.3,\
          */*;q=0.2\r\nAccept-Encoding: gzip\r\n\r\n"
     );
-    let (begun, mut scrapes) = (Instant::now(), Vec::new());
-    while begun.elapsed() < time {
+    let (end, mut scrapes) = (Instant::now() + time, Vec::new());
+    while Instant::now() < end {
         let before = agent()?;
         let begin = Instant::now();
         let mut answer = Vec::with_capacity(64 * 1024);

@@ -21,7 +21,7 @@ use prost::Message as _;
 use spotwarden::sim::objects::PodSpec;
 use spotwarden::sim::sinks::{SimSinks, SinkName};
 use tokio::net::TcpListener;
-use tokio::task::{JoinSet, spawn_blocking};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use crate::Result;
@@ -146,10 +146,7 @@ async fn costs(lab: &Lab) -> Result<Vec<Row>> {
     let idle = stand.agent.memory("VmRSS")?;
     let admin: SocketAddr = stand.agent.admin().ok_or("no admin address")?.parse()?;
     let notice = stand.give_notice();
-    // An error of that thread can be told to this one as words alone.
-    let shares = stand.agent.shares();
-    let scraped = spawn_blocking(move || scrape_for(admin, DRAIN, shares).map_err(|error| error.to_string()));
-    let scrapes = scraped.await??;
+    let scrapes = scrape_for(admin, DRAIN, stand.agent.shares()).await?;
     let most = stand.agent.memory("VmHWM")?;
     if stand.fates().iter().any(|fate| fate.gone_at.is_none()) {
         return Err(format!("pods are left on {NODE}:\n{}", stand.agent.log()).into());

@@ -150,7 +150,7 @@ fn the_address_of_a_proxy_is_not_repeated() {
 
 /// Asks a server that shows `signed` for the address at which it is, trusting `trusted` beside the public ones.
 async fn ask(signed: &Signed, trusted: &Authority) -> Result<StatusCode, SendError> {
-    let scratch = Scratch::new(&format!("egress-{:p}", signed));
+    let scratch = Scratch::new(&format!("egress-{signed:p}"));
     let server = Server::start(signed, None).await;
     let egress = EgressConfig { ca_file: Some(scratch.put("ca.pem", &trusted.pem())), ..EgressConfig::default() };
     let client = client(&egress, &PeerTls::default()).unwrap();
