@@ -118,6 +118,11 @@ fn a_misspelt_key_or_a_wrong_type_is_refused_by_its_place(#[case] values: &str, 
     "extraEnv has SPOTWARDEN_DRY_RUN, which another value sets already"
 )]
 #[case("{extraEnv: [{name: A, value: a}, {name: A, value: b}]}", "extraEnv has A, which another value sets already")]
+#[case("{extraArgs: [--taint-key=a/b]}", "extraArgs or extraEnv sets what the value taint.key is for")]
+#[case(
+    "{extraEnv: [{name: SPOTWARDEN_NODE_MARKS, value: aws-node-termination-handler}]}",
+    "extraArgs or extraEnv sets what the value nodeMarks is for"
+)]
 #[case(
     "{podMonitor: {enabled: true}, serviceMonitor: {enabled: true}}",
     "podMonitor.enabled and serviceMonitor.enabled are both set"
