@@ -95,3 +95,23 @@ fn every_example_of_values_in_the_page_is_taken() {
     }
     assert!(values > 3, "only {values} examples were found");
 }
+
+/// The page about settings names the value for each flag; each is one that the chart has.
+#[test]
+fn the_page_about_settings_names_values_that_there_are() {
+    let (page, readme) = (text("docs/settings.md"), text("chart/README.md"));
+    let mut found = 0;
+    for row in page.lines().filter(|line| line.starts_with("| `--")) {
+        let cells: Vec<&str> = row.split('|').collect();
+        let keys: Vec<&str> = cells[4].split('`').skip(1).step_by(2).collect();
+        assert!(!keys.is_empty() || cells[1].contains("--node-name"), "no value in {row}");
+        for key in keys {
+            assert!(
+                readme.contains(&format!("\n| {key} | ")) || readme.contains(&format!("\n| {key}.")),
+                "{key} is no value"
+            );
+            found += 1;
+        }
+    }
+    assert!(found >= spotwarden::config::settings::SETTINGS.len() - 1, "only {found}");
+}
