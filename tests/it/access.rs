@@ -1,6 +1,5 @@
 //! Brings what the agent needs onto a cluster, as it is shipped, and gives it a token as its pod has one.
 
-use std::path::Path;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
@@ -12,6 +11,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::controlplane::ControlPlane;
 use crate::manifests::{base, documents, read};
+use crate::peers::root;
 
 /// Namespace and service account of the manifests.
 pub(crate) const ACCOUNT: &str = "spotwarden";
@@ -28,8 +28,7 @@ pub(crate) fn policies() -> Vec<Value> {
 
 /// The policy of the component that confines evictions too, and its binding.
 pub(crate) fn eviction_policy() -> Vec<Value> {
-    let file = "manifests/components/eviction-policy/admission-policy.yaml";
-    documents(&read(&Path::new(env!("CARGO_MANIFEST_DIR")).join(file)))
+    documents(&read(&root().join("manifests/components/eviction-policy/admission-policy.yaml")))
 }
 
 fn is_policy(document: &Value) -> bool {
@@ -105,8 +104,7 @@ pub(crate) async fn token_on(plane: &ControlPlane, account: &str, node: &str) ->
     plane.pod_token(ACCOUNT, account, &name, &uid).await
 }
 
-/// A second account whose policies are the same but for the two lists that `--node-marks aws-node-termination-handler`
-/// needs to be others.
+/// A second account whose policies are the same but for the lists that the component `nth-compatible-taints` replaces.
 pub(crate) async fn apply_access_of_termination_handler(admin: &kube::Client, account: &str) {
     let mut all = rights();
     all.retain(|document| {
@@ -118,6 +116,10 @@ pub(crate) async fn apply_access_of_termination_handler(admin: &kube::Client, ac
             document["subjects"][0]["name"] = account.into();
         }
     }
+    let component: Value =
+        documents(&read(&root().join("manifests/components/nth-compatible-taints/kustomization.yaml"))).remove(0);
+    let lists = component["patches"][1]["patch"].as_str().expect("a patch of the policy");
+    let lists: Vec<Value> = serde_saphyr::from_str(lists).expect("a JSON Patch");
     let mut policies = policies();
     for document in &mut policies {
         let name = document["metadata"]["name"].as_str().unwrap_or_default().replace(ACCOUNT, account);
@@ -128,15 +130,15 @@ pub(crate) async fn apply_access_of_termination_handler(admin: &kube::Client, ac
         }
         document["spec"]["matchConditions"][0]["expression"] =
             format!("request.userInfo.username == 'system:serviceaccount:{ACCOUNT}:{account}'").into();
-        let variables = &mut document["spec"]["variables"];
-        if variables[0]["name"] == "taintKeys" {
-            let kinds = ["spot-itn", "rebalance-recommendation", "scheduled-maintenance", "asg-lifecycle-termination"];
-            let keys = kinds.map(|kind| format!("'aws-node-termination-handler/{kind}'")).join(", ");
-            variables[0]["expression"] = format!("[{keys}]").into();
-            assert_eq!(variables[1]["name"], "labelKeys");
-            variables[1]["expression"] =
-                "['node.kubernetes.io/exclude-from-external-load-balancers', 'aws-node-termination-handler/event-id']"
-                    .into();
+        for operation in &lists {
+            let path = operation["path"].as_str().unwrap_or_default();
+            match (operation["op"].as_str(), document.pointer_mut(path)) {
+                (Some("replace"), Some(expression)) if name.ends_with("own-node") => {
+                    *expression = operation["value"].clone();
+                }
+                (Some("test"), Some(there)) if name.ends_with("own-node") => assert_eq!(*there, operation["value"]),
+                _ => {}
+            }
         }
     }
     apply(admin, all).await;

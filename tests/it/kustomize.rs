@@ -42,7 +42,7 @@ fn kubectl() -> &'static Path {
 }
 
 /// What `kubectl kustomize` makes of `folder`, or its complaint.
-fn render(folder: &Path) -> Result<String, String> {
+pub(crate) fn render(folder: &Path) -> Result<String, String> {
     // It ends before collecting garbage would pay; hundreds of them run.
     let mut command = Command::new(kubectl());
     let output = command.arg("kustomize").arg(folder).env("GOGC", "off").stdin(Stdio::null()).output().unwrap();
@@ -61,7 +61,7 @@ fn build(folder: &Path) -> Vec<Value> {
     parsed(&render(folder).unwrap_or_else(|complaint| panic!("{complaint}")))
 }
 
-fn parsed(manifest: &str) -> Vec<Value> {
+pub(crate) fn parsed(manifest: &str) -> Vec<Value> {
     serde_saphyr::from_multiple(manifest).unwrap_or_else(|error| panic!("{error} in {manifest}"))
 }
 
@@ -76,13 +76,21 @@ fn folders(folder: &str) -> Vec<String> {
 }
 
 /// A copy of `manifests/`, beside which a test can put overlays of its own.
-struct Copy(Folder);
+pub(crate) struct Copy(Folder);
 
 impl Copy {
-    fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let folder = Folder::new(name);
         copy(&root().join("manifests"), &folder.path("manifests"));
         Self(folder)
+    }
+
+    /// The folder of an overlay with this kustomization, beside the base.
+    pub(crate) fn with(&self, name: &str, kustomization: &str) -> PathBuf {
+        let folder = self.0.path("manifests").join(name);
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("kustomization.yaml"), kustomization).unwrap();
+        folder
     }
 
     /// The folder of an overlay that adds `components` to the base, in this order.
