@@ -4,20 +4,23 @@
 //!  metadata service ──► ask ──► metadata ─┐
 //!  API server       ──► ask ──► access,   ├──► Report ──► table or JSON, exit code
 //!                               cluster ──┤
-//!  ipamd            ──► ask ──► addresses ┘
+//!  ipamd            ──► ask ──► addresses │
+//!  collector        ──► ask ──► telemetry ┘
 //! ```
 //!
-//! `ask` holds the sockets and judges nothing; [`metadata`], [`access`], [`cluster`] and [`addresses`] turn answers into findings and
+//! `ask` holds the sockets and judges nothing; [`metadata`], [`access`], [`cluster`], [`addresses`] and [`telemetry`] turn answers into findings and
 //! ask nothing. Each question has its own time-out, so that everything together takes at most half a minute, and what
 //! does not depend on a question that failed is asked all the same.
 
 pub mod access;
 pub mod addresses;
+pub mod admission;
 mod ask;
 pub mod cluster;
 pub mod metadata;
 pub mod notifications;
 pub mod report;
+pub mod telemetry;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -38,7 +41,7 @@ use crate::k8s::client::{self, ClientError};
 use crate::k8s::node::NodeView;
 use crate::metrics::imds::ImdsMetrics;
 use crate::notify::trial;
-use access::{Needs, RIGHTS, Right};
+use access::{Needs, RIGHTS, Review, Right};
 use ask::{Cluster, Instance};
 use cluster::Trouble;
 use report::{Finding, Report};
@@ -70,8 +73,10 @@ pub async fn run(config: &CheckConfig) -> Report {
     let agent = &config.run.agent;
     let kube = client::build(agent.kubeconfig.as_deref()).await;
     let sinks = trial::look(&agent.notify, &agent.egress, &agent.node_name, Clock::System, config.notify_test);
-    let (mut report, sinks) = tokio::join!(examine(agent, kube, Clock::System), sinks);
+    let collectors = ask::collectors(agent, Clock::System);
+    let (mut report, sinks, collectors) = tokio::join!(examine(agent, kube, Clock::System), sinks, collectors);
     report.findings.extend(notifications::findings(&sinks));
+    report.findings.extend(telemetry::findings(&collectors));
     report.settings.clone_from(&config.settings);
     report
 }
@@ -153,23 +158,42 @@ async fn examine_cluster(
     );
     findings.push(cluster::node(&config.node_name, &node));
     findings.push(cluster::marks(config, &node));
-    let may_evict = RIGHTS
-        .iter()
-        .zip(&reviews)
-        .any(|(right, review)| *right == Right::EVICTION && review.as_ref().is_ok_and(|review| review.allowed));
     findings
         .extend(RIGHTS.iter().zip(&reviews).map(|(right, review)| access::judge(right, needs.of_right(right), review)));
+
+    let may = |right: Right| RIGHTS.iter().zip(&reviews).any(|(one, review)| *one == right && is_allowed(review));
+    let to_evict = pods.as_ref().ok().filter(|_| may(Right::EVICTION)).map(|pods| cluster::to_drain(pods));
+    let to_mark = node.as_ref().ok().and_then(Option::as_ref).filter(|_| may(Right::PATCH));
+    let foreign = async {
+        let patch = admission::foreign_patch();
+        if may(Right::PATCH) { Some(cluster.try_patch("application/merge-patch+json", &patch).await) } else { None }
+    };
+    let fence = async {
+        let patch = admission::fence_patch(config, to_mark?, clock.now());
+        Some(cluster.try_patch("application/json-patch+json", &patch).await)
+    };
+    let evictions = async { cluster.try_out(to_evict.as_deref().unwrap_or_default()).await };
+    let (foreign, fence, answers) = tokio::join!(foreign, fence, evictions);
+    findings.push(admission::confinement(foreign.as_ref()));
+    findings.push(admission::fence(needs.marks, fence.as_ref()));
 
     let (Ok(Some(node)), Ok(pods)) = (node, pods) else {
         findings.extend(cluster::without_pods());
         return (findings, None, NodeFacts::default());
     };
     let facts = facts(node, &pods);
-    let answers = if may_evict { cluster.try_out(&cluster::to_drain(&pods)).await } else { Vec::new() };
-    findings.push(if may_evict { cluster::budgets(&answers) } else { cluster::budgets_unknown(needs.drains) });
+    findings.push(if may(Right::EVICTION) {
+        cluster::budgets(&answers)
+    } else {
+        cluster::budgets_unknown(needs.drains)
+    });
     let forecast = forecast(config, &pods, &answers, clock.now());
     findings.push(cluster::forecast(&forecast));
     (findings, Some(forecast), facts)
+}
+
+fn is_allowed(review: &Result<Review, Trouble>) -> bool {
+    review.as_ref().is_ok_and(|review| review.allowed)
 }
 
 /// What the headroom of addresses needs to know of the node and its pods.

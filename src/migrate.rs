@@ -136,19 +136,15 @@ fn outcome(args: &Args) -> Result<(String, bool), MigrateError> {
     if args.output == Some(Format::Table) {
         return Err(MigrateError::Output("table"));
     }
-    let tree = match &args.manifest {
-        Some(file) => {
-            let text = text(file, MOST_VALUES)?;
-            read::manifest(file, &text).and_then(|documents| manifest::values(&documents)).map_err(unusable(file))?
-        }
-        None => {
-            let mut whole = Tree::default();
-            for file in &args.values {
-                whole.lay(read::values(file, &text(file, MOST_VALUES)?).map_err(unusable(file))?);
-            }
-            whole
-        }
-    };
+    let mut tree = Tree::default();
+    for file in &args.values {
+        tree.lay(read::values(file, &text(file, MOST_VALUES)?).map_err(unusable(file))?);
+    }
+    if let Some(file) = &args.manifest {
+        let text = text(file, MOST_VALUES)?;
+        tree =
+            read::manifest(file, &text).and_then(|documents| manifest::values(&documents)).map_err(unusable(file))?;
+    }
     let migration = mapping::migrate(&Settings::read(&tree), Wish { beside: args.beside });
     let text = if args.output == Some(Format::Json) { output::json(&migration) } else { output::helm(&migration) };
     Ok((text, !migration.needs_a_hand()))

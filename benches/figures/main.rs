@@ -1,6 +1,6 @@
 //! `make bench`: what the release binary takes and gives, measured against a real control plane, in real time.
 //!
-//! The agent is a process of its own with the rights of `manifests/base`; IMDS and the kubelet are the simulated ones and
+//! The agent is a process of its own with the rights and policies of `manifests/base`; IMDS and the kubelet are the simulated ones and
 //! run here. Nothing is judged but what can be seen from outside: the API server's audit log, what IMDS was asked,
 //! `/proc`, and what became of the pods. What can only be measured inside a process is, by the program of
 //! `benches/decisions`, whose lines are taken in. A goal that is missed is printed as such and is no failure; the exit code says
@@ -33,6 +33,7 @@ mod outage;
 #[path = "../decisions/pool.rs"]
 mod pool;
 mod report;
+mod scraper;
 mod stand;
 mod telling;
 

@@ -74,6 +74,12 @@ told at once, each with its key. Types and names are the schema's (values.schema
 {{- else if and $v.cni.podIPExhaustionTaint (not $v.hostNetwork) (not $v.cni.introspectionAddress) -}}
 {{- $problems = append $problems "cni.podIPExhaustionTaint needs ipamd, which listens on the node's loopback, and hostNetwork is false: set cni.introspectionAddress, or hostNetwork to true" -}}
 {{- end -}}
+{{- $more := toJson (list $v.extraArgs $v.extraEnv) -}}
+{{- range $key, $names := dict "taint.key" "--taint-key\\b|SPOTWARDEN_TAINT_KEY\\b" "nodeMarks" "--node-marks\\b|SPOTWARDEN_NODE_MARKS\\b" -}}
+{{- if and $v.admissionPolicy.enabled (regexMatch $names $more) -}}
+{{- $problems = append $problems (printf "extraArgs or extraEnv sets what the value %s is for: the admission policy has to know the keys, and would refuse the agent's own fence" $key) -}}
+{{- end -}}
+{{- end -}}
 {{- if and $v.admissionPolicy.evictions (not $v.admissionPolicy.enabled) -}}
 {{- $problems = append $problems "admissionPolicy.evictions has no effect while admissionPolicy.enabled is false: set both or none" -}}
 {{- end -}}

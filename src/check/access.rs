@@ -39,6 +39,9 @@ impl Right {
     /// The right that dry-run evictions need too.
     pub const EVICTION: Self = right("pods-eviction-create", "pods/eviction", "create", UseOf::Drain);
 
+    /// The right that dry-run patches of the own Node need too.
+    pub const PATCH: Self = right("nodes-patch", "nodes", "patch", UseOf::Mark);
+
     /// As an RBAC rule lists it under `resources`.
     pub fn resource_path(&self) -> String {
         let slash = if self.subresource.is_empty() { "" } else { "/" };
@@ -74,7 +77,7 @@ pub const RIGHTS: [Right; 10] = [
     right("nodes-get", "nodes", "get", UseOf::Mark),
     right("nodes-list", "nodes", "list", UseOf::Watch),
     right("nodes-watch", "nodes", "watch", UseOf::Watch),
-    right("nodes-patch", "nodes", "patch", UseOf::Mark),
+    Right::PATCH,
     right("pods-list", "pods", "list", UseOf::Watch),
     right("pods-watch", "pods", "watch", UseOf::Watch),
     right("pods-delete", "pods", "delete", UseOf::Drain),

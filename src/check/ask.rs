@@ -4,25 +4,33 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use kube::api::ListParams;
+use prometheus_client::registry::Registry;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 
 use super::access::{Review, Right};
 use super::addresses::Answers;
+use super::admission::Tried;
 use super::cluster::{NodeRead, Trouble, Version};
 use super::metadata::{Read, Unread};
+use super::telemetry::Asked;
+use crate::clock::Clock;
 use crate::cni;
 use crate::cni::model::Problem;
-use crate::config::CniConfig;
+use crate::config::{CniConfig, Config};
 use crate::drain::eviction::EvictionAnswer;
 use crate::drain::pod::{PodRef, PodView};
 use crate::http::BuildError;
 use crate::imds;
 use crate::imds::documents::Identity;
-use crate::k8s::api::Api;
+use crate::k8s::api::{Api, FIELD_MANAGER};
 use crate::k8s::chain;
 use crate::k8s::wire::{WireNode, WirePod};
+use crate::metrics::otlp::OtlpMetrics;
+use crate::otlp::OtlpSignal;
+use crate::otlp::exporter::Exporter;
 
 /// One item, a token before it included. IMDS answers within milliseconds or not at all.
 const ITEM_TIMEOUT: Duration = Duration::from_millis(3500);
@@ -119,6 +127,15 @@ impl Cluster {
         Ok(Review { allowed, reason })
     }
 
+    /// Whether a patch of the own Node would be accepted; nothing is written.
+    pub(super) async fn try_patch(&self, content_type: &str, patch: &Value) -> Tried {
+        let uri = format!("/api/v1/nodes/{}?dryRun=All&fieldManager={FIELD_MANAGER}", self.node);
+        let request = http::Request::patch(uri)
+            .header(http::header::CONTENT_TYPE, content_type)
+            .body(patch.to_string().into_bytes());
+        self.call::<IgnoredAny>(request).await.map(drop)
+    }
+
     /// Asks for each pod whether its eviction would be refused now. What is not answered in time is left open.
     pub(super) async fn try_out(&self, pods: &[PodRef]) -> Vec<(PodRef, EvictionAnswer)> {
         let end = Instant::now() + TRIAL_TIMEOUT;
@@ -147,6 +164,19 @@ pub(super) async fn addresses(config: &CniConfig) -> Result<Answers, BuildError>
     let interfaces = client.interfaces().await;
     let settings = if interfaces.is_ok() { client.settings().await.ok() } else { None };
     Ok(Answers { interfaces, settings, metrics: client.metrics().await })
+}
+
+/// Sends each signal's collector an empty export.
+pub(super) async fn collectors(config: &Config, clock: Clock) -> Vec<Asked> {
+    let Some(otlp) = &config.otlp else { return Vec::new() };
+    let asked =
+        [(OtlpSignal::Metrics, &otlp.metrics), (OtlpSignal::Traces, &otlp.traces)].map(|(signal, target)| async move {
+            let counts = OtlpMetrics::register(&mut Registry::default(), std::iter::empty());
+            let mut exporter = Exporter::new(signal, otlp, &config.egress, counts, clock)?;
+            let answer = exporter.try_out().await.map(|status| status.as_u16());
+            Some(Asked { signal, endpoint: target.as_ref()?.endpoint.clone(), answer })
+        });
+    futures::future::join_all(asked).await.into_iter().flatten().collect()
 }
 
 async fn within<T>(limit: Duration, call: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Trouble> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::report::{API_SERVER, BUDGETS, FORECAST, Finding, MOST_NAMED, NODE, NODE_MARKS, Status};
+use super::report::{API_SERVER, BUDGETS, CONFINEMENT, FENCE, FORECAST, Finding, MOST_NAMED, NODE, NODE_MARKS, Status};
 use crate::check::access::RIGHTS;
 use crate::config::Config;
 use crate::drain::eviction::EvictionAnswer;
@@ -88,7 +88,7 @@ fn way_there(trouble: &Trouble) -> &'static str {
 /// The findings that need the API server, if it does not answer.
 pub fn skipped() -> Vec<Finding> {
     let rights = RIGHTS.iter().map(|right| right.id);
-    let ids = [NODE, NODE_MARKS].into_iter().chain(rights).chain([BUDGETS, FORECAST]);
+    let ids = [NODE, NODE_MARKS].into_iter().chain(rights).chain([CONFINEMENT, FENCE, BUDGETS, FORECAST]);
     ids.map(|id| Finding::new(id, Status::Skipped, "the API server does not answer")).collect()
 }
 

@@ -23,6 +23,10 @@ pub const API_SERVER: &str = "api-server";
 pub const NODE: &str = "node";
 /// What is on the Node.
 pub const NODE_MARKS: &str = "node-marks";
+/// The token is good for the agent's own marks and nothing else.
+pub const CONFINEMENT: &str = "confinement";
+/// The fence would be accepted.
+pub const FENCE: &str = "fence";
 /// Evictions that would be refused now.
 pub const BUDGETS: &str = "budgets";
 /// Whether the node could be cleared in time.
@@ -37,6 +41,11 @@ pub const POD_ADDRESSES: &str = "pod-addresses";
 /// Settings of the CNI that are traps.
 pub const CNI_SETTINGS: &str = "cni-settings";
 
+/// The collector takes metrics.
+pub const OTLP_METRICS: &str = "otlp-metrics";
+/// The collector takes traces.
+pub const OTLP_TRACES: &str = "otlp-traces";
+
 /// Every id, in the order of the report.
 pub fn ids() -> Vec<&'static str> {
     let signals = Kind::ALL.into_iter().map(Kind::as_str);
@@ -45,8 +54,9 @@ pub fn ids() -> Vec<&'static str> {
     first
         .chain([CLOCK, API_SERVER, NODE, NODE_MARKS])
         .chain(rights)
-        .chain([BUDGETS, FORECAST, IPAMD_INTROSPECTION, IPAMD_METRICS, POD_ADDRESSES, CNI_SETTINGS])
+        .chain([CONFINEMENT, FENCE, BUDGETS, FORECAST, IPAMD_INTROSPECTION, IPAMD_METRICS, POD_ADDRESSES, CNI_SETTINGS])
         .chain(Sink::ALL.map(Sink::as_str))
+        .chain([OTLP_METRICS, OTLP_TRACES])
         .collect()
 }
 

@@ -15,9 +15,14 @@ use crate::config::LocalAddress;
 use crate::interruption::fence::LOAD_BALANCER_LABEL;
 use crate::interruption::state::ANNOTATION;
 use crate::sim::apiserver::ApiServer;
+use crate::sim::gateway::Gateway;
+use crate::sim::gateway::backend::in_process;
+use crate::sim::gateway::denial::Denial;
+use crate::sim::gateway::faults::{Fault as GatewayFault, FaultKind as GatewayFaultKind};
 use crate::sim::imds::{Fault, FaultKind, IdentitySpec, SimImds};
 use crate::sim::ipamd::{Endpoint, SimIpamd};
 use crate::sim::objects::{NodeSpec, Owner, PodSpec, budget};
+use crate::tls::tests::{Authority, PRESENT, Scratch, Server};
 use report::{Status, ids};
 
 const NODE: &str = "n1";
@@ -72,8 +77,37 @@ impl Place {
         nodes.patch(NODE, &kube::api::PatchParams::default(), &kube::api::Patch::Merge(patch)).await.unwrap();
     }
 
+    /// The agent's way to the API server, where a policy keeps it to its own marks.
+    fn client(&self) -> kube::Client {
+        self.client_under(&[Denial {
+            code: 403,
+            ..Denial::of(&format!("/metadata/annotations/{}", admission::FOREIGN.replace('/', "~1")), "own-node", "no")
+        }])
+    }
+
+    fn client_under(&self, denials: &[Denial]) -> kube::Client {
+        let server = self.server.clone();
+        let backend = in_process(move |request| {
+            let server = server.clone();
+            async move { server.handle(&request) }
+        });
+        let gateway = Gateway::new(backend, self.clock);
+        for denial in denials {
+            gateway.inject(GatewayFault::new(GatewayFaultKind::Deny(denial.clone())));
+        }
+        let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+            let gateway = gateway.clone();
+            async move {
+                let (head, body) = request.into_parts();
+                let body = body.collect_bytes().await.unwrap();
+                gateway.handle(http::Request::from_parts(head, body)).await
+            }
+        });
+        kube::Client::new(service, "default")
+    }
+
     async fn report(&self) -> Report {
-        let report = examine(&self.config, Ok(self.server.client()), self.clock).await;
+        let report = examine(&self.config, Ok(self.client()), self.clock).await;
         let known = ids();
         let places: Vec<_> =
             report.findings.iter().map(|found| known.iter().position(|id| *id == found.id).unwrap()).collect();
@@ -110,7 +144,7 @@ async fn where_all_is_well_everything_is_ok() {
 async fn nothing_is_changed_and_only_rights_of_the_agent_are_used() {
     let place = Place::new().await;
     let before = place.server.object("/api/v1/nodes/n1");
-    let (client, asked) = recorded(place.server.client());
+    let (client, asked) = recorded(place.client());
     let report = examine(&place.config, Ok(client), place.clock).await;
     assert!(report.passed());
     assert_eq!(place.server.object("/api/v1/nodes/n1"), before);
@@ -124,6 +158,7 @@ async fn nothing_is_changed_and_only_rights_of_the_agent_are_used() {
             // `/version` and reviews of one's own rights: granted to everybody who has logged in.
             "" | "selfsubjectaccessreviews" => {}
             "pods/eviction" => assert!(query.contains("dryRun=All"), "{query}"),
+            "nodes" if *verb == "patch" => assert!(query.contains("dryRun=All"), "{query}"),
             _ => assert!(
                 rights.contains(&(*verb, resource.clone())) && ["get", "list"].contains(verb),
                 "{verb} {resource}"
@@ -267,7 +302,7 @@ async fn everything_together_is_bounded() {
     let place = Place::new().await;
     (0..110).for_each(|number| place.pod(&PodSpec::new("default", &format!("full-{number}"))));
     place.imds.fault(Fault::new(FaultKind::Delay(Duration::from_millis(2900))));
-    let inner = place.server.client();
+    let inner = place.client();
     let slow = tower::service_fn(move |request: http::Request<kube::client::Body>| {
         let inner = inner.clone();
         async move {
@@ -341,6 +376,41 @@ async fn rights_that_the_settings_do_not_use_are_not_asked_for() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_token_that_nothing_confines_is_a_warning_with_the_remedy() {
+    let place = Place::new().await;
+    let report = examine(&place.config, Ok(place.server.client()), place.clock).await;
+    assert_eq!(trouble(&report), [("confinement", Status::Warning)], "{}", report.table());
+    assert!(finding(&report, "confinement").remedy.as_deref().unwrap().contains("admission-policy.yaml"));
+    assert!(report.passed(), "the agent works without");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_policy_that_does_not_know_the_taint_is_found_before_the_notice() {
+    let mut place = Place::new().await;
+    let denial = Denial { code: 403, ..Denial::of("/spec/taints", "own-node", "not your taint") };
+    let client = || place.client_under(std::slice::from_ref(&denial));
+    let report = examine(&place.config, Ok(client()), place.clock).await;
+    let fence = finding(&report, "fence");
+    assert!(fence.status == Status::Missing && fence.found.ends_with("denied request: not your taint"), "{fence:?}");
+    assert!(fence.remedy.as_deref().unwrap().contains("--taint-key"));
+    place.config.dry_run = true;
+    let report = examine(&place.config, Ok(place.client_under(&[denial])), place.clock).await;
+    assert_eq!(finding(&report, "fence").status, Status::Skipped);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_the_right_to_patch_neither_confinement_nor_fence_is_tried() {
+    let place = Place::new().await;
+    place.server.deny_review("patch", "nodes");
+    let (client, asked) = recorded(place.client());
+    let report = examine(&place.config, Ok(client), place.clock).await;
+    for id in ["confinement", "fence"] {
+        assert_eq!(finding(&report, id).status, Status::Skipped);
+    }
+    assert!(asked.lock().unwrap().iter().all(|(verb, ..)| *verb != "patch"));
+}
+
 /// A service that answers some paths with a refusal.
 fn refusing(inner: kube::Client, path: &'static str) -> kube::Client {
     let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
@@ -369,16 +439,17 @@ async fn a_question_that_is_refused_leaves_the_others() {
             vec![
                 ("node", Status::Missing),
                 ("node-marks", Status::Skipped),
+                ("fence", Status::Skipped),
                 ("budgets", Status::Skipped),
                 ("forecast", Status::Skipped),
             ],
         ),
     ] {
-        let client = refusing(place.server.client(), path);
+        let client = refusing(place.client(), path);
         let report = examine(&place.config, Ok(client), place.clock).await;
         assert_eq!(trouble(&report), expected, "{path}");
     }
-    let client = refusing(place.server.client(), "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews");
+    let client = refusing(place.client(), "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews");
     let report = examine(&place.config, Ok(client), place.clock).await;
     for right in &RIGHTS {
         let found = finding(&report, right.id);
@@ -575,4 +646,21 @@ async fn the_table_fits_a_terminal_and_the_json_has_every_finding() {
 fn a_report_names_each_check_once() {
     let ids = ids();
     assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), ids.len(), "{ids:?}");
+}
+
+#[tokio::test]
+async fn each_collector_is_asked_with_its_own_certificates_and_says_what_it_answers() {
+    let (authority, scratch) = (Authority::new("ours"), Scratch::new("check"));
+    let server = Server::start(&authority.sign("127.0.0.1", PRESENT), None).await;
+    let mut otlp = crate::otlp::tests::config(&server.url);
+    otlp.metrics.as_mut().unwrap().tls.ca_file = Some(scratch.put("ca.pem", &authority.pem()));
+    let config = Config { otlp: Some(otlp), ..Config::for_node(NODE) };
+    let found = telemetry::findings(&ask::collectors(&config, Clock::System).await);
+    let told: Vec<_> = found.iter().map(|one| (one.id, one.status)).collect();
+    assert_eq!(told, [("otlp-metrics", Status::Ok), ("otlp-traces", Status::Warning)]);
+    assert!(found[0].found.ends_with("/v1/metrics answered 200 to an empty export"), "{found:?}");
+    assert!(found[1].found.contains("the issuer of its certificate is not trusted"), "{found:?}");
+    let asked = server.asked.lock().unwrap().clone();
+    assert!(asked.len() == 1 && asked[0].to_ascii_lowercase().contains("content-length: 0\r\n"), "{asked:?}");
+    assert_eq!(ask::collectors(&Config::for_node(NODE), Clock::System).await, [], "nothing is set");
 }

@@ -8,7 +8,7 @@ mod raw;
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
 
 use crate::imds::documents::network;
 use raw::{Index, Infos, Text};
@@ -111,7 +111,7 @@ pub fn document(body: &[u8]) -> Result<Document, Refusal> {
 
 /// What is not laid out by cards; `error` says why it is not.
 fn without_cards(text: &str, error: &serde_json::Error) -> Result<Document, Refusal> {
-    let top: BTreeMap<Text<'_>, IgnoredAny> = serde_json::from_str(text).map_err(|error| malformed(&error))?;
+    let top: BTreeMap<Text<'_>, &RawValue> = serde_json::from_str(text).map_err(|error| malformed(&error))?;
     let mut keys = top.keys().map(Text::as_str);
     if keys.clone().any(|key| key == "AvailableCommands") {
         Err(Refusal::CatchAll)

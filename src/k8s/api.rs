@@ -23,7 +23,7 @@ const SHORT_CALL: Duration = Duration::from_secs(2);
 /// A probe may take as long as an eviction, whose contended budget is retried in the API server.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(12);
 /// Owner of the fields that we write.
-const FIELD_MANAGER: &str = "spotwarden";
+pub const FIELD_MANAGER: &str = "spotwarden";
 
 /// The calls that change the cluster. Cheap to clone.
 #[derive(Clone)]

@@ -59,7 +59,9 @@ impl Document {
                     below.write(out, indent + 2);
                 }
                 Node::Value { value, comments } => {
-                    comments.iter().for_each(|words| comment(out, &margin, words));
+                    for words in comments {
+                        comment(out, &margin, words);
+                    }
                     _ = write!(out, "{margin}{}:", string(key));
                     behind(out, value, indent);
                 }

@@ -23,6 +23,7 @@ pub use event::{
 };
 pub use expect::{Expect, NodeExpect, Window};
 pub use model::{AgentSpec, Budget, Limit, NodeSpec, Notice, Owner, Phase, PodGroup, StopsAfter, Taint};
+pub use parse::EVENT_REASONS;
 pub use shipped::{SHIPPED, shipped};
 pub use sinks::{SinkExpect, SinkSpec, Sinks};
 

@@ -20,6 +20,7 @@ mod nodes;
 mod page;
 mod place;
 mod pods;
+mod price;
 mod theft;
 
 /// Differences between what is expected and what came.

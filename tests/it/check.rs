@@ -121,6 +121,7 @@ async fn the_rights_of_the_manifests_are_enough_and_a_missing_one_is_named() {
     let missing: Vec<_> =
         others.values().filter(|check| check["status"] == "missing").map(|check| &check["id"]).collect();
     // Events are granted by a Role that the other account was not bound to.
+    assert_eq!(others["confinement"]["status"], "warning", "the policies mean another account");
     assert_eq!(missing, ["events-create", "pods-eviction-create"], "{others:?}");
     let rule = "- {apiGroups: [\"\"], resources: [pods/eviction], verbs: [create]}";
     assert_eq!(others["pods-eviction-create"]["paste"], rule);

@@ -118,16 +118,15 @@ fn a_link_that_leads_nowhere_is_noticed() {
     assert!(broken(&page, text, "#no-such-heading").is_some());
 }
 
-/// First cells of the table rows in the README's section on dependencies, code marks stripped.
-fn dependencies_in_readme() -> BTreeSet<String> {
-    let readme = read("README.md");
-    let section = readme.split("\n## ").find(|section| section.starts_with("Dependencies")).expect("## Dependencies");
-    let rows = section.lines().filter_map(|line| line.strip_prefix("| `"));
+/// First cells of the page's table rows, code marks stripped.
+fn dependencies_with_a_reason() -> BTreeSet<String> {
+    let page = read("docs/dependencies.md");
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `"));
     rows.filter_map(|row| row.split('`').next()).map(str::to_owned).collect()
 }
 
 #[test]
-fn readme_gives_a_reason_for_every_direct_dependency_and_for_nothing_else() {
+fn every_direct_dependency_has_a_reason_and_nothing_else_has() {
     let manifest: toml::Table = read("Cargo.toml").parse().expect("Cargo.toml is TOML");
     let mut direct = BTreeSet::new();
     for table in ["dependencies", "dev-dependencies", "build-dependencies"] {
@@ -135,16 +134,16 @@ fn readme_gives_a_reason_for_every_direct_dependency_and_for_nothing_else() {
             manifest.get(table).and_then(toml::Value::as_table).into_iter().flat_map(toml::Table::keys).cloned(),
         );
     }
-    let named = dependencies_in_readme();
-    assert_eq!(direct.difference(&named).collect::<Vec<_>>(), Vec::<&String>::new(), "missing in README.md");
-    assert_eq!(named.difference(&direct).collect::<Vec<_>>(), Vec::<&String>::new(), "in README.md, not in Cargo.toml");
+    let named = dependencies_with_a_reason();
+    assert_eq!(direct.difference(&named).collect::<Vec<_>>(), Vec::<&String>::new(), "missing in docs/dependencies.md");
+    assert_eq!(named.difference(&direct).collect::<Vec<_>>(), Vec::<&String>::new(), "there, not in Cargo.toml");
 }
 
-/// Flag, environment variable and default of each row in the README's table of settings.
+/// Flag, environment variable and default of each row in the page's tables.
 #[test]
-fn readme_lists_every_setting_of_run_with_its_variable_and_default() {
-    let readme = read("README.md");
-    let rows = readme.lines().filter(|line| line.starts_with("| `--"));
+fn the_page_about_settings_lists_every_one_with_its_variable_and_default() {
+    let page = read("docs/settings.md");
+    let rows = page.lines().filter(|line| line.starts_with("| `--"));
     let listed: BTreeSet<[String; 3]> = rows
         .map(|row| {
             let mut cells = row.split('|').skip(1).map(|cell| cell.trim().trim_matches('`').to_owned());
@@ -159,6 +158,28 @@ fn readme_lists_every_setting_of_run_with_its_variable_and_default() {
         })
         .collect();
     assert_eq!(listed, settings);
+}
+
+/// A value that the chart does not have would be refused by its schema.
+#[test]
+fn the_page_about_settings_names_values_that_the_chart_has() {
+    let values: serde_json::Value = serde_saphyr::from_str(&read("chart/values.yaml")).expect("YAML");
+    let page = read("docs/settings.md");
+    let rows = page.lines().filter(|line| line.starts_with("| `--"));
+    let named: Vec<&str> = rows.filter_map(|row| row.split('|').nth(4)).flat_map(quoted).collect();
+    assert!(named.len() + 2 >= SETTINGS.len(), "{named:?}");
+    for name in named {
+        let pointer = format!("/{}", name.replace('.', "/"));
+        assert!(values.pointer(&pointer).is_some(), "chart/values.yaml has no {name}");
+    }
+}
+
+/// A reason that the page does not know is one that nobody sets an alert on.
+#[test]
+fn the_page_about_events_has_one_row_for_each_reason() {
+    let page = read("docs/events.md");
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` |")).map(|(reason, _)| reason);
+    assert_eq!(rows.collect::<Vec<_>>(), spotwarden::sim::scenario::EVENT_REASONS);
 }
 
 #[test]

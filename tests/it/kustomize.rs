@@ -89,10 +89,8 @@ impl Copy {
     fn overlay(&self, name: &str, components: &[&str]) -> PathBuf {
         let folder = self.0.path("manifests/combined").join(name);
         fs::create_dir_all(&folder).unwrap();
-        let mut text = "resources: [../../base]\ncomponents:\n".to_owned();
-        for component in components {
-            text.push_str(&format!("  - ../../components/{component}\n"));
-        }
+        let components: Vec<String> = components.iter().map(|name| format!("../../components/{name}")).collect();
+        let text = format!("resources: [../../base]\ncomponents: [{}]\n", components.join(", "));
         fs::write(folder.join("kustomization.yaml"), text).unwrap();
         folder
     }

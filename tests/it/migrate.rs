@@ -228,6 +228,93 @@ fn standard_input_is_read_and_bad_yaml_gives_one_clear_line() {
     assert!(error.starts_with("spotwarden: standard input is not the YAML that Helm reads: line 2"), "{error}");
 }
 
+/// Values of NTH and a variable that the chart then sets for the agent.
+const RENDERED: [(&str, &str, &str); 12] = [
+    ("", "SPOTWARDEN_ON_REBALANCE_RECOMMENDATION", "ignore"),
+    ("cordonOnly: true", "SPOTWARDEN_ON_SPOT_INTERRUPTION", "cordon"),
+    (
+        "taintNode: true\nextraEnv: [{name: TAINT_EFFECT, value: PreferNoSchedule}]",
+        "SPOTWARDEN_TAINT_EFFECT",
+        "PreferNoSchedule",
+    ),
+    ("taintNode: true", "SPOTWARDEN_NODE_MARKS", "aws-node-termination-handler"),
+    ("webhookURL: https://hooks.slack.com/x", "SPOTWARDEN_SLACK_WEBHOOK_URL_FILE", "/"),
+    ("webhookURLSecretName: s", "SPOTWARDEN_WEBHOOK_TEMPLATE_FILE", "/"),
+    (
+        "webhookURLSecretName: s\nwebhookHeaders: '{\"Content-Type\":\"text/plain\"}'\nwebhookTemplate: '{{ .NodeName }}'",
+        "SPOTWARDEN_WEBHOOK_CONTENT_TYPE",
+        "text/plain",
+    ),
+    ("webhookProxy: http://proxy.example.com:3128", "HTTPS_PROXY", "http://proxy.example.com:3128"),
+    ("jsonLogging: true\nlogLevel: debug\nprometheusServerPort: 9100", "SPOTWARDEN_LOG_FORMAT", "json"),
+    (
+        "dryRun: true\ninstanceMetadataURL: http://127.0.0.1:1338",
+        "AWS_EC2_METADATA_SERVICE_ENDPOINT",
+        "http://127.0.0.1:1338",
+    ),
+    ("extraEnv: [{name: RUST_LOG, value: debug}]", "RUST_LOG", "debug"),
+    (
+        "{dnsPolicy: ClusterFirst, linuxTolerations: [{operator: Exists}], daemonsetPriorityClassName: x, customLabels: {a: b}, podLabels: {c: d}, \
+      podAnnotations: {e: f}, nodeSelector: {g: h}, affinity: {nodeAffinity: {}}, updateStrategy: {type: OnDelete}, dnsConfig: {searches: [i]}, \
+      image: {pullPolicy: Always, pullSecrets: [{name: j}]}, serviceAccount: {create: false, name: k, annotations: {l: m}}, \
+      useHostNetwork: false, enablePrometheusServer: true, cordonOnly: true}",
+        "SPOTWARDEN_ON_ASG_TERMINATION",
+        "cordon",
+    ),
+];
+
+#[test]
+fn the_chart_takes_what_comes_out() {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("migrated-values");
+    std::fs::create_dir_all(&folder).unwrap();
+    for (index, (theirs, name, value)) in RENDERED.into_iter().enumerate() {
+        for beside in [&[][..], &["--beside"]] {
+            let output = with_stdin(&[&["--values", "-"], beside].concat(), theirs);
+            assert!(matches!(output.status.code(), Some(0 | 3)), "{theirs}: {}", text(&output.stderr));
+            let file = folder.join(format!("{index}.yaml"));
+            std::fs::write(&file, &output.stdout).unwrap();
+            let helm = Command::new(crate::peers::tool("helm", "helm4"))
+                .args([
+                    "template",
+                    "spotwarden",
+                    "chart",
+                    "--namespace=spotwarden",
+                    "--show-only=templates/daemon-set.yaml",
+                    "--values",
+                ])
+                .arg(&file)
+                .env_clear()
+                .env("HOME", &folder)
+                .current_dir(path(""))
+                .output()
+                .unwrap();
+            assert!(helm.status.success(), "{theirs}: {}\n{}", text(&helm.stderr), text(&output.stdout));
+            let set: Value = serde_saphyr::from_str(text(&helm.stdout)).unwrap();
+            let container = &set["spec"]["template"]["spec"]["containers"][0];
+            let env = |name: &str| {
+                let variables = container["env"].as_array().unwrap();
+                variables
+                    .iter()
+                    .find(|one| one["name"] == name)
+                    .and_then(|one| one["value"].as_str())
+                    .unwrap_or_default()
+            };
+            assert!(env(name).starts_with(value), "{theirs}: {name} is {:?}", env(name));
+            assert!(beside.is_empty() || env("SPOTWARDEN_DRY_RUN") == "true", "{theirs}");
+        }
+    }
+}
+
+#[test]
+fn every_value_that_the_table_promises_is_one_of_the_chart() {
+    let chart: Value = serde_saphyr::from_str(&read("chart/values.yaml")).unwrap();
+    for row in rows() {
+        let Some(ours) = row.ours else { continue };
+        let at = ours.trim_end_matches(".*").replace('.', "/");
+        assert!(chart.pointer(&format!("/{at}")).is_some(), "{}: {ours}", row.key);
+    }
+}
+
 /// A simulated node without an agent, ended when dropped.
 struct Served(Child);
 

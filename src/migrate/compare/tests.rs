@@ -15,6 +15,7 @@ fn own(text: &str) -> Log {
     own_log(&[text.to_owned()])
 }
 
+#[allow(clippy::unnecessary_wraps, reason = "compared with what is an option")]
 fn at(time: &str) -> Option<Timestamp> {
     Some(format!("2026-11-21T{time}Z").parse().unwrap())
 }
@@ -85,8 +86,8 @@ fn what_is_around_the_lines_changes_nothing(#[case] wrap: fn(&str) -> String) {
 
 #[test]
 fn the_time_of_the_runtime_is_finer() {
-    let taken: String =
-        NTH_CONSOLE.lines().map(|line| format!("2026-11-21T{}.25Z stdout F {line}\n", &line[11..19])).collect();
+    let taken = NTH_CONSOLE.lines().map(|line| format!("2026-11-21T{}.25Z stdout F {line}", &line[11..19]));
+    let taken = taken.collect::<Vec<_>>().join("\n");
     let log = nth(&taken);
     assert_eq!((log.parts[0].seen, log.whole_seconds), (at("16:23:20.25"), false));
 }

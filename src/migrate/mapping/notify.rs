@@ -182,7 +182,7 @@ fn proxy_to(draft: &mut Draft<'_>, path: &str, key: &str, proxy: &str) {
             }
         }
         Some(_) => {
-            draft.note(Kind::Hand, key, format!("has credentials, which `{path}` does not take: use a proxy without"))
+            draft.note(Kind::Hand, key, format!("has credentials, which `{path}` does not take: use a proxy without"));
         }
         None => draft.note(Kind::Hand, key, format!("is no http:// or https:// URL: set `{path}` to one")),
     }

@@ -22,8 +22,10 @@ pub(super) fn scheduling(draft: &mut Draft<'_>) {
         }
         if draft.settings.given(chosen).is_some() {
             draft.put(path, draft.settings.value(chosen), &[chosen]);
-            if path == "tolerations" {
-                tolerations(draft, chosen);
+            match path {
+                "tolerations" => tolerations(draft, chosen),
+                "affinity" => affinity(draft, chosen),
+                _ => {}
             }
         } else if path == "affinity" {
             draft.note_of_table(Kind::Different, "daemonsetAffinity");
@@ -35,6 +37,16 @@ pub(super) fn scheduling(draft: &mut Draft<'_>) {
     let policy = ["dnsPolicy", "linuxDnsPolicy"].into_iter().find(|key| draft.settings.given(key).is_some());
     if let Some(key) = policy {
         draft.put("dnsPolicy", draft.settings.value(key), &[key]);
+    }
+}
+
+/// Helm merges mappings, so the chart's terms for spot nodes stay beside an affinity that has no such list.
+fn affinity(draft: &mut Draft<'_>, key: &str) {
+    let terms = "/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution";
+    if draft.settings.value(key).pointer(terms).is_none_or(Value::is_null) {
+        let words = "the chart's own condition, spot nodes alone, stays beside it: to have the agent elsewhere too give \
+                     `nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution`";
+        draft.note(Kind::Different, key, words);
     }
 }
 

@@ -162,6 +162,18 @@ fn beside_nth_it_only_looks_and_leaves_it_its_port() {
     assert!(migration.notes.iter().any(|note| note.key == "prometheusServerPort"));
 }
 
+#[rstest]
+#[case("affinity: {podAffinity: {}}", true)]
+#[case(
+    "linuxAffinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: []}}}",
+    false
+)]
+fn an_affinity_that_helm_merges_is_told(#[case] text: &str, #[case] told: bool) {
+    let notes = migrated(text).notes;
+    let merged = notes.iter().any(|note| note.key.ends_with("ffinity") && note.text.contains("stays beside it"));
+    assert_eq!(merged, told, "{notes:?}");
+}
+
 #[test]
 fn a_value_says_where_it_came_from() {
     let text = output::helm(&migrated("cordonOnly: true\n\ntaintNode: true\n"));

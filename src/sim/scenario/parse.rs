@@ -29,8 +29,8 @@ use super::{
 
 /// Most pods in one scenario. A node has 110 by default and rarely more than 250.
 const MAX_PODS: u32 = 500;
-/// Reasons of Events that an expectation may name.
-const EVENT_REASONS: [&str; 11] = [
+/// Reasons of the Events that the agent publishes, and so those that an expectation may name.
+pub const EVENT_REASONS: [&str; 11] = [
     "SpotInterruption",
     "RebalanceRecommendation",
     "ScheduledEvent",

@@ -27,6 +27,11 @@ pub(super) fn ours() -> Value {
     json!({"key": "spotwarden/interruption", "value": "spot-interruption", "effect": "NoSchedule"})
 }
 
+/// A patch of the node `own`.
+pub(super) fn request(operations: Value) -> Request {
+    node("own", operations)
+}
+
 fn to(taints: &[Value]) -> Value {
     json!([{"op": "add", "path": "/spec/taints", "value": taints}])
 }

@@ -36,7 +36,7 @@ impl Place {
         new
     }
 
-    async fn make(&self, path: &str, object: Value) -> Value {
+    pub(super) async fn make(&self, path: &str, object: Value) -> Value {
         let (code, made) = request(&self.admin, Method::POST, path, "application/json", &object).await;
         assert!(code == 201, "POST {path}: {code} {made}");
         made
@@ -170,7 +170,7 @@ impl Place {
 }
 
 /// A pod that waits for its node, or is on it.
-fn pod(namespace: &str, name: &str, node: Option<&str>) -> Value {
+pub(super) fn pod(namespace: &str, name: &str, node: Option<&str>) -> Value {
     let mut pod = json!({
         "metadata": {"name": name, "namespace": namespace, "labels": {"app": name}},
         "spec": {"serviceAccountName": ACCOUNT, "containers": [{"name": "main", "image": "example.com/x"}]},

@@ -5,16 +5,14 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use kube::api::{
-    ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams,
-};
+use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use super::{Helm, MAJORS, cases, documents, objects, of_kind, rendered};
+use super::{Helm, cases, documents, objects, of_kind, rendered};
 use crate::controlplane::ControlPlane;
-use crate::peers::{Folder, tool};
+use crate::peers::tool;
 
 /// What the chart is for of the Prometheus operator's definitions.
 const DEFINITIONS: [&str; 4] = ["alertmanagerconfigs", "podmonitors", "prometheusrules", "servicemonitors"];

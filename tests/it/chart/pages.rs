@@ -74,6 +74,10 @@ fn the_notes_say_how_to_see_it_work() {
     assert!(!plain.contains("Left out") && !plain.contains("HttpPutResponseHopLimit"), "{plain}");
     let dry = notes(&["--set=dryRun=true,podMonitor.enabled=auto"]);
     assert!(dry.contains("in dry run") && dry.contains("Left out: podMonitor, as this cluster is not known"), "{dry}");
+    let pushed = notes(&["--set=otlp.endpoint=http://$(HOST_IP):4318"]);
+    assert!(pushed.contains("set\n`metrics.scrapeAnnotations` to false"), "{pushed}");
+    let traced = notes(&["--set=otlp.endpoint=http://$(HOST_IP):4318,otlp.metrics.exporter=none"]);
+    assert!(!traced.contains("Metrics are pushed") && !plain.contains("Metrics are pushed"), "{traced}");
     let own = notes(&["--set=hostNetwork=false"]);
     assert!(own.contains("HttpPutResponseHopLimit 2") && own.contains("headroom of pod addresses is off"), "{own}");
     assert!(!own.contains("enforce=privileged"), "{own}");

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::objects::id;
 use super::{Copy, definitions, folders, gitops, kubectl, parsed, render};
 use crate::controlplane::ControlPlane;
-use crate::peers::root;
+use crate::peers::{eventually, root};
 
 /// A control plane that knows the custom resources.
 struct Cluster {
@@ -28,7 +29,9 @@ impl Cluster {
         for file in definitions::files() {
             cluster.must(&["apply", "--server-side", "-f", file.to_str().unwrap()], "");
         }
-        cluster.must(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=60s"], "");
+        // kubectl gives up on a definition that has no condition at all yet.
+        let wait = ["wait", "--for=condition=Established", "crd", "--all", "--timeout=60s"];
+        eventually("an API of every definition", Duration::from_mins(1), || cluster.kubectl(&wait, "").ok());
         // Where Argo CD is.
         cluster.must(&["create", "namespace", "argocd"], "");
         cluster
@@ -118,7 +121,7 @@ fn everything_is_accepted_by_the_api_server_and_its_pods_by_the_level_of_the_nam
         }
         kinds.extend(objects.into_iter().map(|object| (object["kind"].as_str().unwrap().to_owned(), object)));
     }
-    assert_eq!(Vec::from_iter(levels.keys()), ["privileged", "restricted"], "{levels:?}");
+    assert!(levels.keys().eq(["privileged", "restricted"]), "{levels:?}");
     nothing_misspelt_would_pass(&cluster, &kinds);
     the_host_network_is_all_that_keeps_it_from_being_restricted(&cluster);
 }

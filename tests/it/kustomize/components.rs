@@ -17,12 +17,14 @@ use crate::peers::{root, text};
 const NOT_FOR_THE_AGENT: &[&str] = &[
     "alertmanager-config",
     "all-nodes",
+    "eviction-policy",
     "grafana-dashboard",
     "networkpolicy",
     "no-scrape-annotations",
     "podmonitor",
     "prometheusrule",
     "servicemonitor",
+    "without-admission-policy",
 ];
 
 /// Those that need the ConfigMap of an overlay before they do anything for the agent.

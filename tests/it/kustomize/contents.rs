@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::objects::{find, id};
-use super::{Copy, build, folders};
+use super::{Copy, build, folders, gitops};
 use crate::peers::{root, text, yaml};
 
 /// One component's objects, with those of the base.
@@ -107,6 +107,20 @@ fn both_monitors_scrape_as_the_configuration_of_prometheus_does() {
         assert_eq!(endpoint["relabelings"], relabelings, "{kind}");
         assert_eq!(spec[endpoints].as_array().unwrap().len(), 1, "{kind}");
     }
+}
+
+/// With taints that the policy does not know, no node would be fenced.
+#[test]
+fn the_policy_knows_the_keys_of_the_other_handler_as_the_chart_has_them() {
+    let of_chart = gitops::chart("spotwarden", "spotwarden", &json!({"nodeMarks": "aws-node-termination-handler"}));
+    let [of_chart, of_component] = [of_chart, with("nth-compatible-taints")].map(|objects| {
+        find(&objects, "ValidatingAdmissionPolicy", "spotwarden-own-node").unwrap()["spec"]["variables"].clone()
+    });
+    let text = of_component.to_string();
+    for kind in ["spot-itn", "rebalance-recommendation", "scheduled-maintenance", "asg-lifecycle-termination"] {
+        assert!(text.contains(&format!("'aws-node-termination-handler/{kind}'")), "{kind}");
+    }
+    assert_eq!(of_component, of_chart);
 }
 
 /// What is deleted by label is all of it.

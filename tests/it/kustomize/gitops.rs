@@ -65,12 +65,12 @@ fn each_cluster_of_the_list_has_its_folder_and_its_name() {
     }
 }
 
-/// The chart as a release of the name and the namespace that the Application gives it.
-fn chart(source: &Value, namespace: &str) -> Vec<Value> {
+/// The chart, rendered with these values.
+pub(super) fn chart(release: &str, namespace: &str, values: &Value) -> Vec<Value> {
     let folder = Folder::new("helm");
-    let values = folder.write("values.yaml", &source["helm"]["valuesObject"].to_string());
+    let values = folder.write("values.yaml", &values.to_string());
     let output = Command::new(tool("helm", "helm4"))
-        .args(["template", source["helm"]["releaseName"].as_str().unwrap()])
+        .args(["template", release])
         .arg(root().join("chart"))
         .args(["--namespace", namespace, "--values", &values])
         .env_clear()
@@ -89,8 +89,9 @@ fn the_chart_comes_to_the_same_settings_as_the_folder() {
     for (name, application) in applications(&set) {
         let spec = &application["spec"];
         assert_eq!(spec["source"]["targetRevision"], env!("CARGO_PKG_VERSION"), "{name}");
-        let (of_chart, of_folder) =
-            (chart(&spec["source"], spec["destination"]["namespace"].as_str().unwrap()), build(&cluster(&name)));
+        let (helm, namespace) = (&spec["source"]["helm"], spec["destination"]["namespace"].as_str().unwrap());
+        let of_chart = chart(helm["releaseName"].as_str().unwrap(), namespace, &helm["valuesObject"]);
+        let of_folder = build(&cluster(&name));
         let [mut one, mut other] =
             [&of_chart, &of_folder].map(|objects| super::agent::configuration(objects, "192.0.2.23"));
         assert!(one.agent.notify.slack.take().is_some() && other.agent.notify.slack.take().is_some(), "{name}");
