@@ -71,11 +71,9 @@ fn stated(tree: &Path) -> BTreeMap<String, String> {
     add("Dockerfile ARG VERSION", &value_of(&read(&tree.join("Dockerfile")), "ARG VERSION="));
     let kustomization = yaml(&tree.join("manifests/base/kustomization.yaml"));
     add("manifests/base/kustomization.yaml newTag", kustomization["images"][0]["newTag"].as_str().unwrap_or_default());
-    if tree.join("chart/Chart.yaml").exists() {
-        let chart = yaml(&tree.join("chart/Chart.yaml"));
-        for key in ["version", "appVersion"] {
-            add(&format!("chart/Chart.yaml {key}"), chart[key].as_str().unwrap_or_default());
-        }
+    let chart = yaml(&tree.join("chart/Chart.yaml"));
+    for key in ["version", "appVersion"] {
+        add(&format!("chart/Chart.yaml {key}"), chart[key].as_str().unwrap_or_default());
     }
     let changelog = read(&tree.join("CHANGELOG.md"));
     let newest =
@@ -272,7 +270,7 @@ fn what_is_no_version_is_refused() {
 #[test]
 fn a_place_that_was_forgotten_is_noticed() {
     let version = env!("CARGO_PKG_VERSION");
-    let mut edits = vec![
+    let edits = [
         (
             "Cargo.lock",
             format!("name = \"spotwarden\"\nversion = \"{version}\""),
@@ -282,11 +280,9 @@ fn a_place_that_was_forgotten_is_noticed() {
         ("manifests/base/kustomization.yaml", format!("newTag: {version}"), "newTag: 9.9.9".into()),
         ("CHANGELOG.md", format!("## [{version}]"), "## [9.9.9]".into()),
         ("Dockerfile", format!("spotwarden:{version}"), "spotwarden:9.9.9".into()),
+        ("chart/Chart.yaml", format!("\nversion: {version}"), "\nversion: 9.9.9".into()),
+        ("chart/Chart.yaml", format!("\nappVersion: {version}"), "\nappVersion: 9.9.9".into()),
     ];
-    if root().join("chart/Chart.yaml").exists() {
-        edits.push(("chart/Chart.yaml", format!("\nversion: {version}"), "\nversion: 9.9.9".into()));
-        edits.push(("chart/Chart.yaml", format!("\nappVersion: {version}"), "\nappVersion: 9.9.9".into()));
-    }
     for (file, from, to) in edits {
         let tree = copy_of_the_tree("forgotten");
         let text = read(&tree.join(file));
