@@ -34,8 +34,9 @@ use tokio::time::{sleep, timeout};
 use crate::clock::Clock;
 use crate::cni::model::Headroom;
 use crate::gzip::gzip;
+use crate::identity::NodeIdentity;
 use crate::interruption::record::Status;
-use crate::metrics::{Metrics, NodeInfo, negotiate};
+use crate::metrics::{Metrics, negotiate};
 use crate::notify::SinkStatus;
 use readiness::Readiness;
 
@@ -85,7 +86,7 @@ pub struct Handles {
     /// For "in 1 min 12 s".
     pub clock: Clock,
     /// The own Node and its instance.
-    pub identity: watch::Receiver<NodeInfo>,
+    pub identity: watch::Receiver<NodeIdentity>,
     /// The agent changes nothing; the page says so.
     pub dry_run: bool,
 }

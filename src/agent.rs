@@ -25,6 +25,7 @@ use crate::cni::watch::Surroundings;
 use crate::config::{Config, Response};
 use crate::drain::eviction::EvictionAnswer;
 use crate::http::BuildError;
+use crate::identity::{NodeIdentity, Sources};
 use crate::imds;
 use crate::imds::documents::Identity;
 use crate::interruption::account::Account;
@@ -36,13 +37,12 @@ use crate::k8s::api::Api;
 use crate::k8s::events::PublishError;
 use crate::k8s::metered::metered;
 use crate::k8s::{events, watch as k8s_watch};
+use crate::metrics::Metrics;
 use crate::metrics::otlp::OtlpMetrics;
-use crate::metrics::{Metrics, NodeInfo};
 use crate::monitor::ImdsMonitor;
 use crate::monitor::network::Round;
 use crate::notify;
 use crate::notify::SinkStatus;
-use crate::notify::place::Place;
 use crate::otlp::OtlpSignal;
 use crate::otlp::exporter::Exporter;
 use crate::otlp::pusher::Pusher;
@@ -68,11 +68,12 @@ pub struct Agent {
     news: broadcast::Sender<News>,
     /// The account between two milestones; only kept up while somebody looks at it.
     account: watch::Sender<Option<Arc<Account>>>,
-    identity: watch::Sender<NodeInfo>,
+    /// The own Node and its instance, from both who tell of them.
+    identity: watch::Sender<NodeIdentity>,
+    /// What the metadata service says of the instance, once it was asked.
+    instance: watch::Sender<Option<Identity>>,
     /// None if no telemetry is pushed.
     otlp: Option<OtlpMetrics>,
-    /// What the own Node says of its place.
-    place: watch::Sender<Place>,
     sinks: watch::Sender<Vec<SinkStatus>>,
 }
 
@@ -93,7 +94,8 @@ impl Agent {
     pub fn new(config: Config, kube: kube::Client, clock: Clock) -> Result<Self, BuildError> {
         let status = watch::Sender::new(Status::default());
         let headroom = watch::Sender::new(None);
-        let mut metrics = Metrics::new(status.subscribe(), headroom.subscribe());
+        let identity = watch::Sender::new(NodeIdentity::named(&config.node_name));
+        let mut metrics = Metrics::new(status.subscribe(), headroom.subscribe(), identity.subscribe());
         let otlp = config.otlp.as_ref().map(|otlp| metrics.count_exports(otlp));
         let metrics = Arc::new(metrics);
         let cni = config.cni.enabled.then(|| cni::client::Client::new(&config.cni)).transpose()?;
@@ -108,8 +110,6 @@ impl Agent {
             readiness.imds_answered();
         }
         let (news, account) = (broadcast::Sender::new(NEWS_KEPT), watch::Sender::new(None));
-        let identity = watch::Sender::new(NodeInfo { node: config.node_name.clone(), ..NodeInfo::default() });
-        let place = watch::Sender::new(Place { node: config.node_name.clone(), ..Place::default() });
         let sinks = watch::Sender::new(notify::sinks(&config.notify));
         let config = Arc::new(config);
         Ok(Self {
@@ -125,8 +125,8 @@ impl Agent {
             news,
             account,
             identity,
+            instance: watch::Sender::new(None),
             otlp,
-            place,
             sinks,
         })
     }
@@ -170,7 +170,7 @@ impl Agent {
     }
 
     /// The own Node and its instance, as far as they are known.
-    pub fn identity(&self) -> watch::Receiver<NodeInfo> {
+    pub fn identity(&self) -> watch::Receiver<NodeIdentity> {
         self.identity.subscribe()
     }
 
@@ -196,6 +196,7 @@ impl Agent {
             metrics: self.metrics.clone(),
         };
         let mut node_uid = String::new();
+        let (mut instance, mut sources) = (self.instance.subscribe(), Sources::new(&self.config.node_name));
         let mut follower = Follower::default();
         let facts = watch::Sender::new(NodeFacts::default());
         let mut addresses = pin!(self.addresses(facts.subscribe(), network));
@@ -211,6 +212,12 @@ impl Agent {
                 () = &mut addresses => continue,
                 () = &mut taint => continue,
                 Some(()) = tellers.next() => continue,
+                Ok(()) = instance.changed() => {
+                    if let Some(told) = instance.borrow_and_update().clone() {
+                        self.identify(sources.instance(told));
+                    }
+                    continue;
+                }
                 Ok(()) = headroom.changed() => {
                     let found = headroom.borrow_and_update().clone();
                     let lately = found.as_ref().and_then(|found| found.refused.clone());
@@ -238,12 +245,7 @@ impl Agent {
             }
             if let Input::Node(node) = &input {
                 node_uid.clone_from(&node.uid);
-                self.identity.send_if_modified(|info| {
-                    let news = info.node_uid != node_uid;
-                    info.node_uid.clone_from(&node_uid);
-                    news
-                });
-                self.place.send_if_modified(|place| place.learn(Place::of(node)));
+                self.identify(sources.node(node));
             }
             let now = self.clock.now();
             let mut written = false;
@@ -267,6 +269,15 @@ impl Agent {
         let _ = timeout(FAREWELL, tellers.for_each(|()| std::future::ready(()))).await;
     }
 
+    /// Everybody hears who this is, if that is new.
+    fn identify(&self, identity: NodeIdentity) {
+        self.identity.send_if_modified(|known| {
+            let news = *known != identity;
+            *known = identity;
+            news
+        });
+    }
+
     /// Everybody who tells people. Each goes on until `closing` becomes true, and then finishes what it has to say.
     fn tellers(&self, closing: &watch::Sender<bool>) -> FuturesUnordered<Teller> {
         let mut tellers: FuturesUnordered<Teller> = FuturesUnordered::new();
@@ -283,7 +294,6 @@ impl Agent {
         }
         let sources = notify::Sources {
             status: self.status.subscribe(),
-            place: self.place.subscribe(),
             identity: self.identity.subscribe(),
             clock: self.clock,
             metrics: self.metrics.notify.clone(),
@@ -317,8 +327,7 @@ impl Agent {
             monitor,
             headroom: self.headroom.subscribe(),
             imds: self.imds.clone(),
-            metrics: self.metrics.clone(),
-            identity: self.identity.clone(),
+            instance: self.instance.clone(),
             identity_due: Some(self.clock.now().instant),
             announced: None,
         };
@@ -383,8 +392,7 @@ struct Worker {
     /// Some where the VPC CNI is.
     headroom: watch::Receiver<Option<Arc<Headroom>>>,
     imds: imds::Client,
-    metrics: Arc<Metrics>,
-    identity: watch::Sender<NodeInfo>,
+    instance: watch::Sender<Option<Identity>>,
     /// None once it is known.
     identity_due: Option<Instant>,
     /// What the last poll of each kind found in force; `None` before the first poll.
@@ -415,9 +423,7 @@ impl Worker {
         let reason = match timeout(IDENTITY_PATIENCE, self.imds.identity()).await {
             Ok(Ok(identity)) => {
                 self.identity_due = None;
-                let info = node_info(&self.identity.borrow(), identity);
-                self.metrics.set_node_info(info.clone());
-                self.identity.send_replace(info);
+                self.instance.send_replace(Some(identity));
                 return;
             }
             Ok(Err(error)) => error.to_string(),
@@ -425,21 +431,6 @@ impl Worker {
         };
         self.identity_due = Some(Instant::now() + IDENTITY_PAUSE);
         tracing::debug!(reason, "the instance's identity is not known yet");
-    }
-}
-
-fn node_info(known: &NodeInfo, identity: Identity) -> NodeInfo {
-    NodeInfo {
-        node: known.node.clone(),
-        node_uid: known.node_uid.clone(),
-        instance_id: identity.instance_id.unwrap_or_default(),
-        instance_type: identity.instance_type.unwrap_or_default(),
-        zone: identity.availability_zone.unwrap_or_default(),
-        region: identity.region.unwrap_or_default(),
-        lifecycle: identity.life_cycle.unwrap_or_default(),
-        account_id: identity.account_id.unwrap_or_default(),
-        image_id: identity.image_id.unwrap_or_default(),
-        architecture: identity.architecture.unwrap_or_default(),
     }
 }
 

@@ -13,6 +13,7 @@
 // What every part shares.
 pub mod clock;
 pub mod config;
+pub mod identity;
 pub mod tls;
 
 // Signals in.

@@ -35,12 +35,12 @@ use tokio::sync::watch;
 use crate::cni::model::Headroom;
 use crate::config::otlp::OtlpConfig;
 use crate::drain::eviction::EvictionAnswer;
+use crate::identity::NodeIdentity;
 use crate::interruption::record::{Record, Status};
 use crate::otlp::OtlpSignal;
 pub use api::ApiMetrics;
 use drain::DrainMetrics;
 use identity::Identity;
-pub use identity::NodeInfo;
 use interruption::InterruptionMetrics;
 use negotiate::Format;
 use otlp::OtlpMetrics;
@@ -62,16 +62,20 @@ pub struct Metrics {
     pub notify: notify::NotifyMetrics,
     interruption: InterruptionMetrics,
     drain: DrainMetrics,
-    identity: Identity,
 }
 
 impl Metrics {
-    /// Registers everything. Gauges of state are read from `status`, and those of addresses from `headroom`, at each scrape.
-    pub fn new(status: watch::Receiver<Status>, headroom: watch::Receiver<Option<Arc<Headroom>>>) -> Self {
+    /// Registers everything. Gauges of state are read from `status`, those of addresses from `headroom`, and who this is from
+    /// `identity`, at each scrape.
+    pub fn new(
+        status: watch::Receiver<Status>,
+        headroom: watch::Receiver<Option<Arc<Headroom>>>,
+        identity: watch::Receiver<NodeIdentity>,
+    ) -> Self {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(process::ProcessCollector::new()));
         let own = registry.sub_registry_with_prefix(PREFIX);
-        let identity = Identity::register(own);
+        Identity::register(own, identity);
         let interruption = InterruptionMetrics::register(own);
         own.register_collector(Box::new(state::StateCollector::new(status)));
         let drain = DrainMetrics::register(own);
@@ -80,7 +84,7 @@ impl Metrics {
         let cni = cni::CniMetrics::register(own);
         own.register_collector(Box::new(cni::HeadroomCollector::new(headroom)));
         let notify = notify::NotifyMetrics::register(own);
-        Self { registry, imds, api, cni, notify, interruption, drain, identity }
+        Self { registry, imds, api, cni, notify, interruption, drain }
     }
 
     /// Registers the counters of what is pushed to a collector.
@@ -99,11 +103,6 @@ impl Metrics {
     /// Counts the answer to one eviction request.
     pub fn eviction(&self, answer: &EvictionAnswer) {
         self.drain.eviction(answer.result());
-    }
-
-    /// Sets what `spotwarden_node_info` says; called when the instance's identity is known. A later call replaces it.
-    pub fn set_node_info(&self, info: NodeInfo) {
-        self.identity.set_node(info);
     }
 
     /// The exposition in the format that an `Accept` header asks for: its content type and its body.

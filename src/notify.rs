@@ -13,7 +13,6 @@ pub mod address;
 pub mod alertmanager;
 pub mod delivery;
 pub mod facts;
-pub mod place;
 pub mod plan;
 pub mod settings;
 pub mod slack;
@@ -35,15 +34,14 @@ use tokio::time::{Instant, sleep_until};
 use crate::clock::{Clock, Now};
 use crate::config::EgressConfig;
 use crate::egress::{self, EgressError, PeerTls};
+use crate::identity::NodeIdentity;
 use crate::interruption::chronicle::News;
 use crate::interruption::record::Status;
-use crate::metrics::NodeInfo;
 use crate::metrics::notify::NotifyMetrics;
 use crate::signal::Kind;
 use address::{Address, secret};
 use delivery::Reply;
 use facts::{Facts, Letterhead};
-use place::Place;
 use plan::{Fate, Job, Manner, Plan};
 use settings::{NotifyConfig, WebhookConfig};
 use turn::Bulletin;
@@ -250,30 +248,14 @@ async fn attempt(request: Result<RequestBuilder, String>, limit: Duration, now: 
 pub struct Sources {
     /// The agent's state.
     pub status: watch::Receiver<Status>,
-    /// What the own Node says of its place.
-    pub place: watch::Receiver<Place>,
-    /// What the metadata service says of the instance, once it was asked.
-    pub identity: watch::Receiver<NodeInfo>,
+    /// The own Node and its instance.
+    pub identity: watch::Receiver<NodeIdentity>,
     /// Time.
     pub clock: Clock,
     /// Counts what is sent.
     pub metrics: NotifyMetrics,
     /// How each sink does.
     pub sinks: watch::Sender<Vec<SinkStatus>>,
-}
-
-impl From<&NodeInfo> for Place {
-    /// What the metadata service says.
-    fn from(info: &NodeInfo) -> Self {
-        Self {
-            node: info.node.clone(),
-            instance_id: info.instance_id.clone(),
-            instance_type: info.instance_type.clone(),
-            zone: info.zone.clone(),
-            region: info.region.clone(),
-            nodegroup: String::new(),
-        }
-    }
 }
 
 /// The sinks as they are before anything was sent.
@@ -367,8 +349,8 @@ impl Teller {
     }
 
     fn send(&mut self, job: &Job) -> Pin<Box<dyn Future<Output = Reply> + Send>> {
-        let place = Place::from(&*self.sources.identity.borrow()).or(&self.sources.place.borrow());
-        let facts = Facts::of(&job.bulletin, &self.sources.status.borrow(), &place, &self.head);
+        let (status, place) = (&self.sources.status, &self.sources.identity);
+        let facts = Facts::of(&job.bulletin, &status.borrow(), &place.borrow(), &self.head);
         let (limit, now) = (job.limit, job.bulletin.now);
         let request = self.post.request(&Content::Bulletin(&job.bulletin, facts));
         Box::pin(attempt(request, limit, now))

@@ -15,8 +15,8 @@ use crate::cni::model::Headroom;
 use crate::config::Response;
 use crate::drain::forecast::{Forecast, PodForecast, Verdict};
 use crate::drain::outcome::Outcome;
+use crate::identity::NodeIdentity;
 use crate::interruption::record::{Pending, PodStatus, Status};
-use crate::metrics::NodeInfo;
 use crate::notify::SinkStatus;
 use crate::signal::{Deadline, Kind};
 
@@ -49,7 +49,7 @@ th,td,.rows tr{border-color:#444}}";
 #[derive(Clone, Copy, Debug)]
 pub struct Facts<'a> {
     /// The own Node and its instance, as far as they are known.
-    pub node: &'a NodeInfo,
+    pub node: &'a NodeIdentity,
     /// The agent's state.
     pub status: &'a Status,
     /// The headroom of pod addresses, where it is known.
@@ -133,7 +133,7 @@ fn countdown(deadline: Option<Deadline>, now: Now) -> String {
 fn summary(out: &mut String, facts: &Facts<'_>) -> fmt::Result {
     let status = facts.status;
     writeln!(out, "<h2>Now</h2>\n<table class=\"facts\">")?;
-    let NodeInfo { instance_id, instance_type, lifecycle, zone, .. } = facts.node;
+    let NodeIdentity { instance_id, instance_type, lifecycle, zone, .. } = facts.node;
     let instance: Vec<&str> = [instance_id, instance_type, lifecycle, zone]
         .into_iter()
         .map(String::as_str)
@@ -330,14 +330,14 @@ mod tests {
         Now { instant: Instant::now(), wall: "2026-11-21T10:00:30.9Z".parse().unwrap() }
     }
 
-    fn named(node: &str) -> NodeInfo {
-        NodeInfo { node: node.to_owned(), ..NodeInfo::default() }
+    fn named(node: &str) -> NodeIdentity {
+        NodeIdentity::named(node)
     }
 
     #[test]
     fn the_instance_is_named_as_far_as_it_is_known() {
-        let known = NodeInfo { instance_id: "i-0abc".into(), zone: "eu-central-1a".into(), ..named("n") };
-        let instance = |node: &NodeInfo| {
+        let known = NodeIdentity { instance_id: "i-0abc".into(), zone: "eu-central-1a".into(), ..named("n") };
+        let instance = |node: &NodeIdentity| {
             let facts = Facts {
                 node,
                 status: &Status::default(),

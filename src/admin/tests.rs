@@ -19,13 +19,17 @@ async fn server() -> Server {
     let status = watch::Sender::new(Status::default());
     let readiness = Arc::new(Readiness::default());
     let handles = Handles {
-        metrics: Arc::new(Metrics::new(status.subscribe(), watch::channel(None).1)),
+        metrics: Arc::new(Metrics::new(
+            status.subscribe(),
+            watch::channel(None).1,
+            watch::channel(NodeIdentity::default()).1,
+        )),
         readiness: readiness.clone(),
         status: status.subscribe(),
         headroom: watch::channel(None).1,
         sinks: watch::channel(Vec::new()).1,
         clock: Clock::anchored("2026-11-21T10:00:00Z".parse().unwrap()),
-        identity: watch::Sender::new(NodeInfo { node: "ip-10-0-0-1".into(), ..NodeInfo::default() }).subscribe(),
+        identity: watch::Sender::new(NodeIdentity::named("ip-10-0-0-1")).subscribe(),
         dry_run: false,
     };
     let (stop, stopped) = oneshot::channel::<()>();

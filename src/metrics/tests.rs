@@ -19,15 +19,20 @@ use crate::imds::{Endpoint, Failure, Outcome as Read};
 use crate::interruption::record::{Pending, PodStatus};
 use crate::signal::{Action, Deadline, Kind, Signal};
 
-/// One agent's metrics, with the sender that stands for its state.
+/// One agent's metrics, with the sender that stands for its state. Nobody knows who it is.
 fn metrics() -> (watch::Sender<Status>, Metrics) {
-    metrics_with(None)
+    metrics_of(NodeIdentity::named("n1"), None)
 }
 
-fn metrics_with(headroom: Option<Arc<Headroom>>) -> (watch::Sender<Status>, Metrics) {
+fn metrics_of(identity: NodeIdentity, headroom: Option<Arc<Headroom>>) -> (watch::Sender<Status>, Metrics) {
     let status = watch::Sender::new(Status::default());
-    let metrics = Metrics::new(status.subscribe(), watch::channel(headroom).1);
+    let metrics = Metrics::new(status.subscribe(), watch::channel(headroom).1, watch::channel(identity).1);
     (status, metrics)
+}
+
+/// One that somebody has told of.
+fn known() -> NodeIdentity {
+    NodeIdentity { zone: "eu-central-1a".into(), ..NodeIdentity::named("n\"1") }
 }
 
 const FENCED: Record = Record::Fenced { after: Duration::from_millis(40), refused: Vec::new() };
@@ -120,9 +125,8 @@ fn outline(text: &str) -> String {
 /// Metrics in a state in which every optional sample is shown, after one of everything that is counted by a closed set of
 /// words. Calls to the API server are left out: which of them an agent makes depends on its cluster.
 pub(crate) fn fullest() -> Metrics {
-    let (status, metrics) = metrics_with(Some(cni::tests::everything()));
+    let (status, metrics) = metrics_of(known(), Some(cni::tests::everything()));
     status.send_replace(drained());
-    metrics.set_node_info(NodeInfo::default());
     metrics.record(&Record::Preflight { asked: 1, blocked: Vec::new() });
     metrics.record(&FENCED);
     metrics.record(&DRAINED);
@@ -149,8 +153,7 @@ pub(crate) fn fullest() -> Metrics {
 
 /// Metrics of a node whose pods were read and for which nothing is announced.
 fn idle() -> Metrics {
-    let (status, metrics) = metrics();
-    metrics.set_node_info(NodeInfo::default());
+    let (status, metrics) = metrics_of(known(), None);
     status.send_modify(|status| status.forecast = Some(Arc::new(forecast())));
     metrics
 }
@@ -253,10 +256,10 @@ fn what_is_not_known_has_no_sample() {
     assert!(optional.iter().all(|name| !text.contains(name)), "{text}");
 
     status.send_replace(drained());
-    metrics.set_node_info(NodeInfo { node: "n\"1".into(), ..NodeInfo::default() });
     assert_eq!(value(&metrics, optional[0]), Some(1_795_255_320.0));
     assert_eq!(value(&metrics, optional[1]), Some(-1.5));
-    assert!(classic(&metrics).contains("spotwarden_node_info{node=\"n\\\"1\","));
+    let info = "spotwarden_node_info{node=\"n\\\"1\",instance_id=\"\",instance_type=\"\",zone=\"eu-central-1a\",";
+    assert!(classic(&metrics_of(known(), None).1).contains(info));
 
     status.send_modify(|status| status.drained = false);
     assert_eq!(value(&metrics, optional[1]), None, "slack is known when the drain is over");

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-use super::place::Place;
 use super::turn::{Bulletin, Turn};
 use crate::drain::outcome::Outcome;
+use crate::identity::NodeIdentity;
 use crate::interruption::account::{Account, Announced, Outcomes};
 use crate::interruption::record::Status;
 use crate::signal::{Action, Kind};
@@ -42,7 +42,7 @@ pub struct Facts {
     /// One line that says it all.
     pub headline: String,
     /// The node.
-    pub place: Place,
+    pub place: NodeIdentity,
     /// The cluster, if it has a name.
     pub cluster: Option<String>,
     /// Where more can be seen.
@@ -89,7 +89,7 @@ pub struct Facts {
 
 impl Facts {
     /// What `bulletin` tells, with what the agent knows beside the account: the drain's pods as they stand now.
-    pub fn of(bulletin: &Bulletin, status: &Status, place: &Place, head: &Letterhead) -> Self {
+    pub fn of(bulletin: &Bulletin, status: &Status, place: &NodeIdentity, head: &Letterhead) -> Self {
         let account = &*bulletin.account;
         let turn = bulletin.main();
         let main = main_announcement(account);
@@ -100,7 +100,7 @@ impl Facts {
         let mut facts = Self {
             turn: Some(turn),
             headline: String::new(),
-            place: Place { node: account.node.clone(), ..place.clone() },
+            place: NodeIdentity { node: account.node.clone(), ..place.clone() },
             cluster: head.cluster.clone(),
             link: link(head, &account.node),
             kind: main.map(|one| one.kind),
@@ -128,7 +128,7 @@ impl Facts {
     }
 
     /// A message that says that it is none.
-    pub fn trial(place: &Place, head: &Letterhead, now: Timestamp) -> Self {
+    pub fn trial(place: &NodeIdentity, head: &Letterhead, now: Timestamp) -> Self {
         Self {
             turn: None,
             headline: format!("Test message of spotwarden on {}; nothing is coming", place.node),

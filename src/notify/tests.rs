@@ -50,13 +50,13 @@ impl Lab {
         let mut config = all_at(at);
         change(&mut config);
         let status = watch::Sender::new(Status::default());
-        let metrics = Arc::new(Metrics::new(status.subscribe(), watch::channel(None).1));
+        let identity = watch::Sender::new(samples::place());
+        let metrics = Arc::new(Metrics::new(status.subscribe(), watch::channel(None).1, identity.subscribe()));
         let results = watch::Sender::new(super::sinks(&config));
         let (news, closing) = (broadcast::Sender::new(16), watch::Sender::new(false));
         let sources = Sources {
             status: status.subscribe(),
-            place: watch::channel(samples::place()).1,
-            identity: watch::channel(NodeInfo::default()).1,
+            identity: identity.subscribe(),
             clock: Clock::System,
             metrics: metrics.notify.clone(),
             sinks: results.clone(),

@@ -8,12 +8,12 @@ use tokio::time::timeout;
 
 use super::delivery::{self, TRY_LIMIT, Verdict};
 use super::facts::{Facts, Letterhead};
-use super::place::Place;
 use super::settings::NotifyConfig;
 use super::{Content, Post, Sink, Target, attempt};
 use crate::clock::Clock;
 use crate::config::EgressConfig;
 use crate::egress::{self, PeerTls};
+use crate::identity::NodeIdentity;
 
 /// Name look-up and connection.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
@@ -51,7 +51,7 @@ pub async fn look(config: &NotifyConfig, egress: &EgressConfig, node: &str, cloc
 
 async fn message(mut post: Post, config: &NotifyConfig, node: &str, clock: Clock) -> Result<String, String> {
     let head = Letterhead { cluster: config.cluster.clone(), link: config.link.clone() };
-    let place = Place { node: node.to_owned(), ..Place::default() };
+    let place = NodeIdentity::named(node);
     let now = clock.now().wall;
     let request = post.request(&Content::Trial(Facts::trial(&place, &head, now), now));
     match delivery::judge(&attempt(request, TRY_LIMIT, now).await, 1) {

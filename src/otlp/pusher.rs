@@ -16,9 +16,10 @@ use super::resource::resource;
 use super::schedule::{FAREWELL, IN_FLIGHT_GRACE, Outcome, Schedule};
 use crate::clock::Clock;
 use crate::config::otlp::{OtlpConfig, ResourceConfig, Temporality};
+use crate::identity::NodeIdentity;
 use crate::interruption::chronicle::News;
 use crate::interruption::record::Status;
-use crate::metrics::{Metrics, NodeInfo};
+use crate::metrics::Metrics;
 use crate::signal::{Action, Kind};
 
 /// Pushes the metrics of one agent.
@@ -37,7 +38,7 @@ pub struct Pusher {
 struct Source {
     metrics: Arc<Metrics>,
     resource: ResourceConfig,
-    node: watch::Receiver<NodeInfo>,
+    node: watch::Receiver<NodeIdentity>,
     temporality: Temporality,
     clock: Clock,
     /// When counting began, in nanoseconds since the epoch.
@@ -50,7 +51,7 @@ impl Pusher {
         exporter: Exporter,
         config: &OtlpConfig,
         metrics: Arc<Metrics>,
-        node: watch::Receiver<NodeInfo>,
+        node: watch::Receiver<NodeIdentity>,
         clock: Clock,
     ) -> Self {
         let source = Source {
@@ -128,7 +129,7 @@ struct Ear {
     /// None once nobody can tell anything any more.
     news: Option<broadcast::Receiver<News>>,
     status: watch::Receiver<Status>,
-    node: watch::Receiver<NodeInfo>,
+    node: watch::Receiver<NodeIdentity>,
     seen: Seen,
 }
 
@@ -144,7 +145,7 @@ struct Seen {
 
 /// What was heard.
 enum Heard {
-    /// The instance is known.
+    /// Nothing more is to come of the instance's identity.
     Identity,
     /// A turn of events.
     Turn,
@@ -188,7 +189,7 @@ impl Ear {
                     }
                 }
                 Ok(()) = self.node.changed() => {
-                    if !self.node.borrow_and_update().instance_id.is_empty() {
+                    if self.node.borrow_and_update().is_complete {
                         return Heard::Identity;
                     }
                 }

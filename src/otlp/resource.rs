@@ -8,7 +8,7 @@ use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, Key
 use opentelemetry_proto::tonic::resource::v1::Resource;
 
 use crate::config::otlp::ResourceConfig;
-use crate::metrics::NodeInfo;
+use crate::identity::NodeIdentity;
 
 /// The conventions that the names are from.
 pub const SCHEMA_URL: &str = "https://opentelemetry.io/schemas/1.44.0";
@@ -23,7 +23,7 @@ pub fn attribute(key: &str, value: &str) -> KeyValue {
 }
 
 /// The resource of this agent as far as it is known now.
-pub fn resource(config: &ResourceConfig, node: &NodeInfo) -> Resource {
+pub fn resource(config: &ResourceConfig, node: &NodeIdentity) -> Resource {
     let mut attributes = detected(config, node);
     let given = config.attributes.iter().map(|(key, value)| (key.clone(), value.clone()));
     let service = config.service_name.iter().map(|name| ("service.name".to_owned(), name.clone()));
@@ -44,7 +44,7 @@ pub fn scope() -> InstrumentationScope {
     }
 }
 
-fn detected(config: &ResourceConfig, node: &NodeInfo) -> Vec<(String, String)> {
+fn detected(config: &ResourceConfig, node: &NodeIdentity) -> Vec<(String, String)> {
     let text = |value: &str| Some(value.to_owned()).filter(|value| !value.is_empty());
     let (pod, namespace) = (config.pod_name.clone(), config.pod_namespace.clone());
     // Kubernetes' form of the conventions: it tells apart what runs at the same time, and a restart changes nothing.

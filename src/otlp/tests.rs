@@ -20,10 +20,11 @@ use crate::clock::Clock;
 use crate::config::otlp::{OtlpConfig, OtlpTarget, ResourceConfig, Temporality};
 use crate::config::{Config, EgressConfig};
 use crate::egress::PeerTls;
+use crate::identity::NodeIdentity;
 use crate::interruption::Effect;
 use crate::interruption::chronicle::{Chronicle, News};
 use crate::interruption::record::{Record, Status};
-use crate::metrics::{Metrics, NodeInfo};
+use crate::metrics::Metrics;
 use crate::signal::{Action, Kind, Signal};
 
 /// Everything at its default, with both signals going to `base`.
@@ -50,7 +51,7 @@ pub(crate) fn config(base: &str) -> OtlpConfig {
 struct Pushed {
     metrics: Arc<Metrics>,
     status: watch::Sender<Status>,
-    node: watch::Sender<NodeInfo>,
+    node: watch::Sender<NodeIdentity>,
     news: broadcast::Sender<News>,
     closing: watch::Sender<bool>,
     tasks: JoinSet<()>,
@@ -60,9 +61,10 @@ struct Pushed {
 impl Pushed {
     fn start(config: &OtlpConfig) -> Self {
         let clock = Clock::anchored("2026-11-21T10:00:00Z".parse().unwrap());
-        let (status, node) = (watch::Sender::new(Status::default()), watch::Sender::new(NodeInfo::default()));
+        let (status, node) = (watch::Sender::new(Status::default()), watch::Sender::new(NodeIdentity::default()));
         let (news, closing) = (broadcast::Sender::new(16), watch::Sender::new(false));
-        let mut metrics = Metrics::new(status.subscribe(), watch::channel(None).1);
+        let mut metrics =
+            Metrics::new(status.subscribe(), watch::channel(None).1, watch::channel(NodeIdentity::default()).1);
         let counts = metrics.count_exports(config);
         let metrics = Arc::new(metrics);
         let exporter = Exporter::new(OtlpSignal::Metrics, config, &EgressConfig::default(), counts, clock).unwrap();
@@ -74,7 +76,7 @@ impl Pushed {
 
     /// The instance's identity was read.
     fn identified(&self) {
-        self.node.send_modify(|node| node.instance_id = "i-1".into());
+        self.node.send_modify(|node| node.is_complete = true);
     }
 
     /// The value of the sample that is written exactly so.
@@ -99,8 +101,8 @@ fn text_of(attribute: &KeyValue) -> &str {
     }
 }
 
-fn on_ec2() -> NodeInfo {
-    NodeInfo {
+fn on_ec2() -> NodeIdentity {
+    NodeIdentity {
         node: "ip-10-0-0-1.ec2.internal".into(),
         instance_id: "i-0123456789abcdef0".into(),
         instance_type: "m7g.large".into(),
@@ -111,6 +113,8 @@ fn on_ec2() -> NodeInfo {
         account_id: "123456789012".into(),
         image_id: "ami-0123456789abcdef0".into(),
         architecture: "x86_64".into(),
+        nodegroup: "spot-a".into(),
+        is_complete: true,
     }
 }
 
@@ -165,7 +169,7 @@ fn what_is_given_wins_over_what_is_found_out(
         service_name: name.map(str::to_owned),
         ..ResourceConfig::default()
     };
-    let resource = resource(&config, &NodeInfo { node: "n1".into(), ..NodeInfo::default() });
+    let resource = resource(&config, &NodeIdentity::named("n1"));
     let of = |key: &str| {
         let mut all = resource.attributes.iter().filter(|one| one.key == key).map(text_of);
         let first = all.next();

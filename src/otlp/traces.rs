@@ -15,8 +15,8 @@ use super::exporter::Exporter;
 use super::resource::{SCHEMA_URL, resource, scope};
 use super::schedule::{FAREWELL, IN_FLIGHT_GRACE, Outcome, Pauses};
 use crate::config::otlp::ResourceConfig;
+use crate::identity::NodeIdentity;
 use crate::interruption::chronicle::News;
-use crate::metrics::NodeInfo;
 
 /// Spans that may wait for the collector. An interruption of a full node has some 120; of more the oldest go.
 const MOST_WAITING: usize = 256;
@@ -26,14 +26,14 @@ const MOST_WAITING: usize = 256;
 pub struct Traces {
     exporter: Exporter,
     resource: ResourceConfig,
-    node: watch::Receiver<NodeInfo>,
+    node: watch::Receiver<NodeIdentity>,
     waiting: VecDeque<Span>,
     pauses: Pauses,
 }
 
 impl Traces {
     /// Nothing is sent before [`Traces::run`]. `node` tells what the resource's attributes are made of.
-    pub fn new(exporter: Exporter, resource: ResourceConfig, node: watch::Receiver<NodeInfo>) -> Self {
+    pub fn new(exporter: Exporter, resource: ResourceConfig, node: watch::Receiver<NodeIdentity>) -> Self {
         Self { exporter, resource, node, waiting: VecDeque::new(), pauses: Pauses::default() }
     }
 

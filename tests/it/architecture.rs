@@ -12,6 +12,7 @@ use source::{Mention, mentions, test_modules};
 const PURE: &[&str] = &[
     "interruption",
     "drain",
+    "identity",
     "signal",
     "cni::advice",
     "cni::alarm",
@@ -35,7 +36,6 @@ const PURE: &[&str] = &[
     "notify::alertmanager",
     "notify::delivery",
     "notify::facts",
-    "notify::place",
     "notify::plan",
     "notify::slack",
     "notify::turn",
@@ -53,11 +53,13 @@ const PURE: &[&str] = &[
 const KNOW_SIMULATORS: [&str; 4] = ["lib", "main", "cli", "simulate"];
 
 /// What a pure module may take from the rest of the crate: itself, and plain values.
-const PURE_MAY_USE: [&str; 7] = [
+const PURE_MAY_USE: [&str; 9] = [
     "crate::clock::Now",
     "crate::config",
     "crate::drain",
+    "crate::imds::documents::Identity",
     "crate::imds::documents::network",
+    "crate::identity",
     "crate::interruption",
     "crate::k8s::node",
     "crate::signal",

@@ -14,8 +14,9 @@ use spotwarden::clock::Clock;
 use spotwarden::config::EgressConfig;
 use spotwarden::config::otlp::OtlpConfig;
 use spotwarden::config::parse::run_config;
+use spotwarden::identity::NodeIdentity;
 use spotwarden::interruption::record::{Record, Status};
-use spotwarden::metrics::{Metrics, NodeInfo};
+use spotwarden::metrics::Metrics;
 use spotwarden::otlp::OtlpSignal;
 use spotwarden::otlp::exporter::Exporter;
 use spotwarden::otlp::pusher::Pusher;
@@ -218,11 +219,11 @@ async fn a_real_collector_has_the_values_that_are_scraped() {
     ]);
     let config = config.unwrap();
     let (_status, status) = watch::channel(Status::default());
-    let mut metrics = Metrics::new(status.clone(), watch::channel(None).1);
+    let identity = NodeIdentity { instance_id: "i-1".into(), ..NodeIdentity::named("n1") };
+    let identity = watch::channel(identity).1;
+    let mut metrics = Metrics::new(status.clone(), watch::channel(None).1, identity.clone());
     let counts = metrics.count_exports(&config);
     let metrics = Arc::new(metrics);
-    let info = NodeInfo { node: "n1".into(), instance_id: "i-1".into(), ..NodeInfo::default() };
-    metrics.set_node_info(info.clone());
     metrics.record(&Record::Restored);
     for milliseconds in [40, 70, 3000] {
         metrics.record(&Record::Fenced { after: Duration::from_millis(milliseconds), refused: vec!["label"] });
@@ -230,7 +231,7 @@ async fn a_real_collector_has_the_values_that_are_scraped() {
     metrics.api.request("patch", "nodes", Some(200));
     let exporter =
         Exporter::new(OtlpSignal::Metrics, &config, &EgressConfig::default(), counts, Clock::System).unwrap();
-    let pusher = Pusher::new(exporter, &config, metrics.clone(), watch::channel(info).1, Clock::System);
+    let pusher = Pusher::new(exporter, &config, metrics.clone(), identity, Clock::System);
     let (news, closing) = (broadcast::Sender::new(1), watch::channel(true).1);
     pusher.run(news.subscribe(), status, closing).await;
 

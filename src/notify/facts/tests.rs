@@ -54,14 +54,15 @@ pub(crate) fn drained() -> Account {
 
 const REFUSAL: &str = "The disruption budget cart needs 2 healthy pods and has 2 currently";
 
-pub(crate) fn place() -> Place {
-    Place {
+pub(crate) fn place() -> NodeIdentity {
+    NodeIdentity {
         node: "ip-10-0-1-23".into(),
         instance_id: "i-0123456789abcdef0".into(),
         instance_type: "m7g.large".into(),
         zone: "eu-central-1a".into(),
         region: "eu-central-1".into(),
         nodegroup: "spot-a".into(),
+        ..NodeIdentity::default()
     }
 }
 
@@ -124,7 +125,7 @@ pub(crate) fn all() -> [(&'static str, Facts, Account, f64); 6] {
         suppressed: 2,
         repeated: true,
     };
-    let bare = Facts::of(&bulletin, &Status::default(), &Place::default(), &Letterhead::default());
+    let bare = Facts::of(&bulletin, &Status::default(), &NodeIdentity::default(), &Letterhead::default());
     let test = Facts::trial(&place(), &head(), account().started);
     [
         ("notice", notice(), account(), 0.1),

@@ -24,7 +24,11 @@ impl Traced {
     /// Every turn of events makes `each` spans.
     fn start(url: &str, each: usize) -> Self {
         let (config, clock) = (config(url), Clock::anchored("2026-11-21T10:00:00Z".parse().unwrap()));
-        let mut metrics = Metrics::new(watch::channel(Status::default()).1, watch::channel(None).1);
+        let mut metrics = Metrics::new(
+            watch::channel(Status::default()).1,
+            watch::channel(None).1,
+            watch::channel(NodeIdentity::default()).1,
+        );
         let counts = metrics.count_exports(&config);
         let exporter = Exporter::new(OtlpSignal::Traces, &config, &EgressConfig::default(), counts, clock).unwrap();
         let traces = Traces::new(exporter, ResourceConfig::default(), watch::channel(on_ec2()).1);
