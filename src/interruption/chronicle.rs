@@ -36,6 +36,8 @@ pub enum Milestone {
     Rescheduled,
     /// The fence was acknowledged.
     Fenced,
+    /// What would stand in the way of a drain was looked up while there is none.
+    Foreseen,
     /// The drain began.
     DrainStarted,
     /// The drain is over, or the response is complete without one.
@@ -267,7 +269,7 @@ impl Current {
                 let foreseen =
                     |(pod, message): &(PodRef, String)| Foreseen { pod: pod.to_string(), message: shortened(message) };
                 self.account.foreseen = blocked.iter().map(foreseen).collect();
-                None
+                Some(Milestone::Foreseen)
             }
             Record::Restored => {
                 self.account.restored = Some(at);

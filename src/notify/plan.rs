@@ -20,6 +20,9 @@ use crate::signal::Kind;
 /// What comes together is told together. The fence and the first evictions go out meanwhile, so that a message neither
 /// takes anything from them nor misses what they met.
 pub const GATHER: Duration = Duration::from_millis(100);
+/// What only may clear the node is told when it is known which budgets would refuse, which takes as long as a few requests
+/// for each pod; and without that if it takes longer.
+pub const FORESEE: Duration = Duration::from_secs(2);
 /// Whether the marks are gone, too, is known a moment later.
 const GATHER_END: Duration = Duration::from_secs(1);
 /// A notice that was seen so long ago was told by the agent that saw it.
@@ -136,8 +139,16 @@ impl Plan {
         if let Some(story) = &mut self.story {
             story.known = story.account.announcements.iter().any(concerns);
         }
+        if matches!(news.milestone, Milestone::Foreseen | Milestone::DrainStarted) && self.untold.has(Turn::Notice) {
+            // A notice that waits for it need not wait any longer; it is worth no message of its own.
+            self.ripe = self.ripe.map(|ripe| ripe.min(now.instant + GATHER));
+        }
         let Some(turn) = self.turn(news) else { return dropped };
-        let wait = if turn == Turn::Over { GATHER_END } else { GATHER };
+        let wait = match turn {
+            Turn::Over => GATHER_END,
+            Turn::Notice if foresees(&news.account) => FORESEE,
+            _ => GATHER,
+        };
         match self.ripe {
             // It was to be told long ago, and is told once for all.
             Some(ripe) if self.untold.has(turn) && ripe <= now.instant => {
@@ -186,7 +197,7 @@ impl Plan {
             }
             Milestone::Over => story.known.then_some(Turn::Over),
             // The account has them, for the message that is told next.
-            Milestone::Fenced | Milestone::DrainStarted | Milestone::Restored => None,
+            Milestone::Fenced | Milestone::Foreseen | Milestone::DrainStarted | Milestone::Restored => None,
         }
     }
 
@@ -310,6 +321,12 @@ impl Plan {
         let end = self.story.as_ref().and_then(Story::end).unwrap_or(longest);
         end.min(longest).max(now.instant + LEAST_TRYING)
     }
+}
+
+/// Nothing that is coming is so near that the node is cleared for it at once, as far as the account tells by now.
+fn foresees(account: &Account) -> bool {
+    let may_wait = |one: &Announced| matches!(one.kind, Kind::RebalanceRecommendation | Kind::ScheduledEvent);
+    account.drain.is_none() && account.not_drained.is_none() && account.pending().all(may_wait)
 }
 
 /// Notes the beginning of a message; what is older than the longest window does not count any more.

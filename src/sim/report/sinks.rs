@@ -12,6 +12,8 @@ pub struct SinkFact {
     pub requests: u32,
     /// When it took messages.
     pub taken: Vec<Duration>,
+    /// The first of them as it came, JSON.
+    pub first: String,
     /// What was wrong with bodies, by the service's rules.
     pub complaints: Vec<String>,
 }
@@ -32,6 +34,10 @@ pub(super) fn checks(checker: &Checker<'_>) -> Vec<Check> {
         if let Some(most) = expected.max_requests {
             let name = format!("{sink} sees at most {most} requests");
             checks.push(check(name, fact.requests <= most, fact.requests.to_string()));
+        }
+        if let Some(words) = &expected.first_says {
+            let name = format!("{sink} reads `{words}` in the first message");
+            checks.push(check(name, fact.first.contains(words), fact.first.clone()));
         }
         if let Some(within) = expected.told_within {
             let within = within + checker.scenario.expect.patience;

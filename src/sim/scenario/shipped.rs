@@ -67,6 +67,7 @@ pub const SHIPPED: &[(&str, &str)] = &[
     shipped_file!("beside-nth.toml"),
     shipped_file!("everybody-at-once.toml"),
     shipped_file!("sinks-told.toml"),
+    shipped_file!("sinks-foreseen.toml"),
     shipped_file!("sinks-down.toml"),
     shipped_file!("sinks-slow.toml"),
     shipped_file!("sinks-restart.toml"),

@@ -29,6 +29,8 @@ pub struct SinkExpect {
     /// Seconds from IMDS telling the notice to the first of them. Default: not judged.
     #[serde(deserialize_with = "parse::some_seconds")]
     pub told_within: Option<Duration>,
+    /// What must stand in the first of them. Default: not judged.
+    pub first_says: Option<String>,
     /// Most requests that it may see, taken or not. Default: not judged.
     pub max_requests: Option<u32>,
 }

@@ -52,6 +52,9 @@ pub(super) fn facts(world: &World, run: &Run) -> BTreeMap<SinkName, SinkFact> {
         fact.requests += 1;
         fact.complaints.extend(received.complaints.iter().cloned());
         if received.is_taken() {
+            if fact.taken.is_empty() {
+                fact.first = received.body.to_string();
+            }
             fact.taken.push(received.at.saturating_duration_since(run.start.instant));
         }
     }

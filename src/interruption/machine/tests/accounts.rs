@@ -181,14 +181,15 @@ async fn what_replaces_something_belongs_to_the_same_interruption() {
     world.announce(Kind::ScheduledEvent, vec![event(&world, "a")]);
     world.run_until(secs(20));
     world.announce(Kind::ScheduledEvent, vec![event(&world, "b")]);
-    assert_eq!(milestones(&world), [Milestone::Announced, Milestone::Announced]);
+    let again = [Milestone::Announced, Milestone::Foreseen].repeat(2);
+    assert_eq!(milestones(&world), again, "what would refuse is asked for each");
     assert_eq!(ids(&world).len(), 1);
     let pending: Vec<&str> = world.account().pending().map(|one| one.id.as_str()).collect();
     assert_eq!(pending, ["scheduled-event/b"]);
     world.run_until(secs(40));
     world.withdraw(Kind::ScheduledEvent);
     world.run_until(secs(50));
-    assert_eq!(milestones(&world)[2..], [Milestone::Over, Milestone::Restored]);
+    assert_eq!(milestones(&world)[4..], [Milestone::Over, Milestone::Restored]);
     let account = world.account();
     assert_eq!((account.over, account.restored), (Some(40.0), Some(40.0)));
     assert_eq!(account.announcements[1].over.as_ref().unwrap().because, "the platform lists it no longer");
@@ -200,7 +201,8 @@ async fn what_comes_after_the_end_is_another_interruption() {
     world.boot();
     world.announce(Kind::RebalanceRecommendation, vec![recommendation(world.start, secs(0))]);
     world.run_until(secs(5 * 3600));
-    assert_eq!(milestones(&world), [Milestone::Announced, Milestone::Over, Milestone::Restored]);
+    let turns = [Milestone::Announced, Milestone::Foreseen, Milestone::Over, Milestone::Restored];
+    assert_eq!(milestones(&world), turns);
     let before = world.account().clone();
     world.notify(Action::Terminate, secs(120));
     assert_eq!((ids(&world).len(), world.account().announcements.len()), (2, 1));
@@ -214,7 +216,7 @@ async fn a_moved_time_is_the_last_one() {
     world.announce(Kind::ScheduledEvent, vec![scheduled("a", Action::Reboot, world.now, secs(3000))]);
     world.run_until(secs(100));
     world.announce(Kind::ScheduledEvent, vec![scheduled("a", Action::Reboot, world.now, secs(5000))]);
-    assert_eq!(milestones(&world), [Milestone::Announced, Milestone::Rescheduled]);
+    assert_eq!(milestones(&world), [Milestone::Announced, Milestone::Foreseen, Milestone::Rescheduled]);
     let one = &world.account().announcements[0];
     assert_eq!((one.deadline, one.deadline_time), (Some(5100.0), Some(world.start.plus(secs(5100)).wall)));
 }
