@@ -535,7 +535,9 @@ mod tests {
 
     use super::*;
     use crate::config::{CniConfig, LocalAddress};
+    use crate::sim::apiserver::ApiServer;
     use crate::sim::imds::{Fault, FaultKind, IdentitySpec, SimImds};
+    use crate::sim::objects::NodeSpec;
 
     #[tokio::test(start_paused = true)]
     async fn names_that_come_slowly_neither_hold_back_a_level_nor_blind_the_agent_for_long() {
@@ -565,6 +567,38 @@ mod tests {
         assert!(gaps[0] < Duration::from_millis(100), "{gaps:?}");
         let late = gaps.iter().filter(|gap| **gap > Duration::from_millis(1100)).count();
         assert!(late <= 2 && gaps.iter().all(|gap| *gap < Duration::from_millis(2200)), "{gaps:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_node_tells_who_it_is_while_the_metadata_service_does_not_and_that_one_completes_it() {
+        let clock = Clock::anchored("2026-03-31T16:32:24Z".parse().unwrap());
+        let server = ApiServer::new(clock);
+        let mut node = serde_json::to_value(NodeSpec::new("n1").build(clock.now().wall)).unwrap();
+        (node["apiVersion"], node["kind"]) = ("v1".into(), "Node".into());
+        server.seed(node).unwrap();
+        let sim = SimImds::new(clock, IdentitySpec { instance_type: "m5.xlarge".into(), ..IdentitySpec::default() });
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut config = Config::for_node("n1");
+        config.cni.enabled = false;
+        config.imds.endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let agent = Agent::new(config, server.client(), clock).unwrap();
+        let (mut identity, metrics) = (agent.identity(), agent.metrics());
+        let mut tasks = JoinSet::new();
+        tasks.spawn(agent.run(std::future::pending()));
+        let of_node = identity.wait_for(NodeIdentity::is_known).await.unwrap().clone();
+        assert_eq!((of_node.nodegroup.as_str(), of_node.is_complete), ("spot", false));
+        let info = |kind: &str| {
+            format!(
+                "spotwarden_node_info{{node=\"n1\",instance_id=\"i-0123456789abcdef0\",instance_type=\"{kind}\",\
+                 zone=\"eu-west-1a\",region=\"eu-west-1\",lifecycle=\"spot\"}} 1\n"
+            )
+        };
+        assert!(metrics.text(None).1.contains(&info("m5.large")));
+        // Nobody has taken a connection so far.
+        tasks.spawn(sim.serve(listener));
+        let both = identity.wait_for(|identity| identity.is_complete).await.unwrap().clone();
+        assert_eq!((both.nodegroup.as_str(), both.account_id.as_str()), ("spot", "123456789012"));
+        assert!(metrics.text(None).1.contains(&info("m5.xlarge")), "the metadata service wins");
     }
 
     #[tokio::test]

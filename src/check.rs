@@ -4,10 +4,11 @@
 //!  metadata service ──► ask ──► metadata ─┐
 //!  API server       ──► ask ──► access,   ├──► Report ──► table or JSON, exit code
 //!                               cluster ──┤
-//!  ipamd            ──► ask ──► addresses ┘
+//!  ipamd            ──► ask ──► addresses │
+//!  collector        ──► ask ──► telemetry ┘
 //! ```
 //!
-//! `ask` holds the sockets and judges nothing; [`metadata`], [`access`], [`cluster`] and [`addresses`] turn answers into findings and
+//! `ask` holds the sockets and judges nothing; [`metadata`], [`access`], [`cluster`], [`addresses`] and [`telemetry`] turn answers into findings and
 //! ask nothing. Each question has its own time-out, so that everything together takes at most half a minute, and what
 //! does not depend on a question that failed is asked all the same.
 
@@ -18,6 +19,7 @@ pub mod cluster;
 pub mod metadata;
 pub mod notifications;
 pub mod report;
+pub mod telemetry;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -70,8 +72,10 @@ pub async fn run(config: &CheckConfig) -> Report {
     let agent = &config.run.agent;
     let kube = client::build(agent.kubeconfig.as_deref()).await;
     let sinks = trial::look(&agent.notify, &agent.egress, &agent.node_name, Clock::System, config.notify_test);
-    let (mut report, sinks) = tokio::join!(examine(agent, kube, Clock::System), sinks);
+    let collectors = ask::collectors(agent, Clock::System);
+    let (mut report, sinks, collectors) = tokio::join!(examine(agent, kube, Clock::System), sinks, collectors);
     report.findings.extend(notifications::findings(&sinks));
+    report.findings.extend(telemetry::findings(&collectors));
     report.settings.clone_from(&config.settings);
     report
 }

@@ -48,6 +48,8 @@ pub enum Failure {
     Configuration,
     /// No connection, or it broke off.
     Connection,
+    /// One side does not accept the other's certificate, or there is no TLS there.
+    Tls,
     /// No answer in time.
     Timeout,
     /// The collector is busy or not ready: 429, 502, 503 or 504.
@@ -62,14 +64,23 @@ pub enum Failure {
 
 impl Failure {
     /// Every one.
-    pub const ALL: [Self; 7] =
-        [Self::Configuration, Self::Connection, Self::Timeout, Self::Busy, Self::Refused, Self::Partial, Self::Dropped];
+    pub const ALL: [Self; 8] = [
+        Self::Configuration,
+        Self::Connection,
+        Self::Tls,
+        Self::Timeout,
+        Self::Busy,
+        Self::Refused,
+        Self::Partial,
+        Self::Dropped,
+    ];
 
     /// The word in metrics and in the log.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Configuration => "configuration",
             Self::Connection => "connection",
+            Self::Tls => "tls",
             Self::Timeout => "timeout",
             Self::Busy => "busy",
             Self::Refused => "refused",

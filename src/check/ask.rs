@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use kube::api::ListParams;
+use prometheus_client::registry::Registry;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
@@ -12,9 +13,11 @@ use super::access::{Review, Right};
 use super::addresses::Answers;
 use super::cluster::{NodeRead, Trouble, Version};
 use super::metadata::{Read, Unread};
+use super::telemetry::Asked;
+use crate::clock::Clock;
 use crate::cni;
 use crate::cni::model::Problem;
-use crate::config::CniConfig;
+use crate::config::{CniConfig, Config};
 use crate::drain::eviction::EvictionAnswer;
 use crate::drain::pod::{PodRef, PodView};
 use crate::http::BuildError;
@@ -23,6 +26,9 @@ use crate::imds::documents::Identity;
 use crate::k8s::api::Api;
 use crate::k8s::chain;
 use crate::k8s::wire::{WireNode, WirePod};
+use crate::metrics::otlp::OtlpMetrics;
+use crate::otlp::OtlpSignal;
+use crate::otlp::exporter::Exporter;
 
 /// One item, a token before it included. IMDS answers within milliseconds or not at all.
 const ITEM_TIMEOUT: Duration = Duration::from_millis(3500);
@@ -147,6 +153,19 @@ pub(super) async fn addresses(config: &CniConfig) -> Result<Answers, BuildError>
     let interfaces = client.interfaces().await;
     let settings = if interfaces.is_ok() { client.settings().await.ok() } else { None };
     Ok(Answers { interfaces, settings, metrics: client.metrics().await })
+}
+
+/// Sends each signal's collector an empty export.
+pub(super) async fn collectors(config: &Config, clock: Clock) -> Vec<Asked> {
+    let Some(otlp) = &config.otlp else { return Vec::new() };
+    let asked =
+        [(OtlpSignal::Metrics, &otlp.metrics), (OtlpSignal::Traces, &otlp.traces)].map(|(signal, target)| async move {
+            let counts = OtlpMetrics::register(&mut Registry::default(), std::iter::empty());
+            let mut exporter = Exporter::new(signal, otlp, &config.egress, counts, clock)?;
+            let answer = exporter.try_out().await.map(|status| status.as_u16());
+            Some(Asked { signal, endpoint: target.as_ref()?.endpoint.clone(), answer })
+        });
+    futures::future::join_all(asked).await.into_iter().flatten().collect()
 }
 
 async fn within<T>(limit: Duration, call: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Trouble> {

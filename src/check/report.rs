@@ -37,6 +37,11 @@ pub const POD_ADDRESSES: &str = "pod-addresses";
 /// Settings of the CNI that are traps.
 pub const CNI_SETTINGS: &str = "cni-settings";
 
+/// The collector takes metrics.
+pub const OTLP_METRICS: &str = "otlp-metrics";
+/// The collector takes traces.
+pub const OTLP_TRACES: &str = "otlp-traces";
+
 /// Every id, in the order of the report.
 pub fn ids() -> Vec<&'static str> {
     let signals = Kind::ALL.into_iter().map(Kind::as_str);
@@ -47,6 +52,7 @@ pub fn ids() -> Vec<&'static str> {
         .chain(rights)
         .chain([BUDGETS, FORECAST, IPAMD_INTROSPECTION, IPAMD_METRICS, POD_ADDRESSES, CNI_SETTINGS])
         .chain(Sink::ALL.map(Sink::as_str))
+        .chain([OTLP_METRICS, OTLP_TRACES])
         .collect()
 }
 

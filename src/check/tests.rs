@@ -18,6 +18,7 @@ use crate::sim::apiserver::ApiServer;
 use crate::sim::imds::{Fault, FaultKind, IdentitySpec, SimImds};
 use crate::sim::ipamd::{Endpoint, SimIpamd};
 use crate::sim::objects::{NodeSpec, Owner, PodSpec, budget};
+use crate::tls::tests::{Authority, PRESENT, Scratch, Server};
 use report::{Status, ids};
 
 const NODE: &str = "n1";
@@ -565,4 +566,21 @@ async fn the_table_fits_a_terminal_and_the_json_has_every_finding() {
 fn a_report_names_each_check_once() {
     let ids = ids();
     assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), ids.len(), "{ids:?}");
+}
+
+#[tokio::test]
+async fn each_collector_is_asked_with_its_own_certificates_and_says_what_it_answers() {
+    let (authority, scratch) = (Authority::new("ours"), Scratch::new("check"));
+    let server = Server::start(&authority.sign("127.0.0.1", PRESENT), None).await;
+    let mut otlp = crate::otlp::tests::config(&server.url);
+    otlp.metrics.as_mut().unwrap().tls.ca_file = Some(scratch.put("ca.pem", &authority.pem()));
+    let config = Config { otlp: Some(otlp), ..Config::for_node(NODE) };
+    let found = telemetry::findings(&ask::collectors(&config, Clock::System).await);
+    let told: Vec<_> = found.iter().map(|one| (one.id, one.status)).collect();
+    assert_eq!(told, [("otlp-metrics", Status::Ok), ("otlp-traces", Status::Warning)]);
+    assert!(found[0].found.ends_with("/v1/metrics answered 200 to an empty export"), "{found:?}");
+    assert!(found[1].found.contains("the issuer of its certificate is not trusted"), "{found:?}");
+    let asked = server.asked.lock().unwrap().clone();
+    assert!(asked.len() == 1 && asked[0].to_ascii_lowercase().contains("content-length: 0\r\n"), "{asked:?}");
+    assert_eq!(ask::collectors(&Config::for_node(NODE), Clock::System).await, [], "nothing is set");
 }

@@ -12,6 +12,7 @@ use crate::metrics::Metrics;
 use crate::notify::facts::tests as samples;
 use crate::notify::settings::ContentType;
 use crate::sim::sinks::{Received, SimSinks, SinkFault, SinkName};
+use crate::tls::tests::{Authority, PRESENT, Scratch, Server};
 
 /// Everything around the tellers of one agent.
 struct Lab {
@@ -249,4 +250,26 @@ async fn what_cannot_be_reached_is_said_without_its_address() {
     let config = NotifyConfig { slack: Some(address), ..NotifyConfig::default() };
     let found = trial::look(&config, &EGRESS, "n1", Clock::System, false).await.remove(0);
     assert_eq!(found.result.unwrap_err(), "its host takes no connection: connection refused");
+}
+
+#[tokio::test]
+async fn an_alertmanager_with_a_private_certificate_needs_the_file_that_vouches_for_it() {
+    let (ours, other) = (Authority::new("ours"), Authority::new("other"));
+    let scratch = Scratch::new("notify");
+    let (trusted, untrusted) = (scratch.put("ours.pem", &ours.pem()), scratch.put("other.pem", &other.pem()));
+    let server = Server::start(&ours.sign("127.0.0.1", PRESENT), None).await;
+    let elsewhere = Server::start(&ours.sign("alertmanager.example.com", PRESENT), None).await;
+    let not_delivered = |why: &str| Err(format!("a test message was not delivered: {why}"));
+    for (server, ca_file, expected) in [
+        (&server, trusted.clone(), Ok("a test message was delivered".to_owned())),
+        (&server, untrusted, not_delivered("the issuer of its certificate is not trusted")),
+        (&elsewhere, trusted, not_delivered("its certificate is for another name")),
+    ] {
+        let egress = EgressConfig { ca_file: Some(ca_file), ..EGRESS };
+        let config = NotifyConfig { alertmanagers: vec![server.url.clone()], ..NotifyConfig::default() };
+        let found = trial::look(&config, &egress, "n1", Clock::System, true).await.remove(0);
+        assert_eq!(found.result, expected);
+    }
+    assert!(server.asked.lock().unwrap()[0].starts_with("POST /api/v2/alerts HTTP/1.1\r\n"));
+    assert_eq!((server.requests(), elsewhere.requests()), (1, 0));
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceResponse;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
@@ -17,9 +17,13 @@ use crate::config::otlp::{OtlpConfig, OtlpTarget};
 use crate::egress::{self, Answer, PeerTls, SendError};
 use crate::gzip::gzip;
 use crate::metrics::otlp::OtlpMetrics;
+use crate::tls::Refusal;
 
 /// Of the collector's own words no more is logged.
 const MAX_MESSAGE: usize = 200;
+
+/// For a request that only tries the way.
+const TRIAL_LIMIT: Duration = Duration::from_secs(5);
 
 /// Sends one signal to its collector.
 #[derive(Debug)]
@@ -70,12 +74,25 @@ impl Exporter {
 
     /// Sends one request and counts and logs what becomes of it. Over within `limit`, and within the signal's own limit.
     pub async fn send(&mut self, body: Vec<u8>, limit: Duration) -> Outcome {
-        let tried = self.attempt(body, limit).await;
-        let trouble = match tried {
-            Ok(answer) => self.judge(&answer),
-            Err(trouble) => Some(trouble),
-        };
+        let trouble = self.tried(body, limit).await.err();
         self.tell(trouble)
+    }
+
+    /// Sends an empty request, which a collector takes and forgets: its answer, or what is in the way. Counts and logs
+    /// nothing.
+    pub async fn try_out(&mut self) -> Result<StatusCode, String> {
+        self.tried(Vec::new(), TRIAL_LIMIT).await.map_err(|trouble| trouble.words)
+    }
+
+    /// Counts and logs a request that was given up by its caller.
+    pub(super) fn given_up(&mut self) {
+        let words = "no answer yet, and there was something newer to send".to_owned();
+        self.tell(Some(Trouble { failure: Failure::Timeout, outcome: Outcome::Later(None), words }));
+    }
+
+    async fn tried(&mut self, body: Vec<u8>, limit: Duration) -> Result<StatusCode, Trouble> {
+        let answer = self.attempt(body, limit).await?;
+        self.judge(&answer).map_or(Ok(answer.status), Err)
     }
 
     async fn attempt(&mut self, body: Vec<u8>, limit: Duration) -> Result<Answer, Trouble> {
@@ -90,18 +107,21 @@ impl Exporter {
         let request = client.post(&self.target.endpoint).headers(all).header(CONTENT_TYPE, "application/x-protobuf");
         let request = if self.target.gzip {
             request.header(CONTENT_ENCODING, "gzip").body(gzip(&body))
+        } else if body.is_empty() {
+            // Nothing is sent that says so by itself, and some servers refuse a POST of unknown length.
+            request.header(CONTENT_LENGTH, 0)
         } else {
             request.body(body)
         };
         let sent = egress::send(request, limit.min(self.target.timeout), self.clock.now().wall).await;
-        if sent.as_ref().is_err_and(|error| *error != SendError::TimedOut) && self.target.tls != PeerTls::default() {
-            // The files may be others by now, and the collector may want those.
+        let has_files = self.target.tls != PeerTls::default() || self.egress.ca_file.is_some();
+        if sent.as_ref().is_err_and(|error| *error != SendError::TimedOut) && has_files {
+            // They may be others by now, and the collector may want those.
             self.client = None;
         }
-        sent.map_err(|error| Trouble {
-            failure: if error == SendError::TimedOut { Failure::Timeout } else { Failure::Connection },
-            outcome: Outcome::Later(None),
-            words: format!("{error}; is the address of OTEL_EXPORTER_OTLP_ENDPOINT that of a collector?"),
+        sent.map_err(|error| {
+            let (failure, advice) = silence(error);
+            Trouble { failure, outcome: Outcome::Later(None), words: format!("{error}; {advice}") }
         })
     }
 
@@ -169,6 +189,27 @@ impl Exporter {
     /// Counts what was given up for want of room.
     pub(super) fn dropped(&self) {
         self.counts.failed(self.signal, Failure::Dropped);
+    }
+}
+
+/// What no answer means, and what to do about it.
+fn silence(error: SendError) -> (Failure, &'static str) {
+    let address = "is the address of OTEL_EXPORTER_OTLP_ENDPOINT that of a collector?";
+    match error {
+        SendError::TimedOut => (Failure::Timeout, address),
+        SendError::Unreachable | SendError::Broken => (Failure::Connection, address),
+        SendError::Tls(refusal) => {
+            let advice = match refusal {
+                Refusal::UnknownIssuer => "give the issuer's certificate in OTEL_EXPORTER_OTLP_CERTIFICATE",
+                Refusal::OtherName => "write the host in OTEL_EXPORTER_OTLP_ENDPOINT as the certificate has it",
+                Refusal::Expired | Refusal::NotYetValid | Refusal::Unusable => "look at the collector's certificate",
+                Refusal::ClientCertificate => {
+                    "see OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE and OTEL_EXPORTER_OTLP_CLIENT_KEY"
+                }
+                Refusal::NoAgreement => "the scheme and port of OTEL_EXPORTER_OTLP_ENDPOINT decide",
+            };
+            (Failure::Tls, advice)
+        }
     }
 }
 

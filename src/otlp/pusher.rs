@@ -94,13 +94,19 @@ impl Pusher {
             let mut sending = pin!(self.exporter.send(body, self.limit));
             loop {
                 tokio::select! {
-                    outcome = &mut sending => break outcome,
+                    outcome = &mut sending => break Some(outcome),
                     heard = ear.next() => heard.note(schedule, Instant::now()),
+                    () = at(schedule.give_up()) => break None,
                     () = closed(closing) => {
-                        break timeout(IN_FLIGHT_GRACE, sending).await.unwrap_or(Outcome::Later(None));
+                        break Some(timeout(IN_FLIGHT_GRACE, sending).await.unwrap_or(Outcome::Later(None)));
                     }
                 }
             }
+        };
+        let Some(outcome) = outcome else {
+            self.exporter.given_up();
+            schedule.gave_up();
+            return;
         };
         if outcome == Outcome::Taken {
             self.taken = read;
@@ -117,6 +123,14 @@ impl Source {
         let read = (self.temporality != Temporality::Cumulative).then(|| Taken { at, metrics: metrics.clone() });
         let metrics = counted_from(metrics, self.temporality, taken);
         (request(resource(&self.resource, &self.node.borrow()), metrics).encode_to_vec(), read)
+    }
+}
+
+/// Waits for a moment; for ever if there is none.
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
     }
 }
 

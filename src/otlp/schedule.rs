@@ -26,6 +26,9 @@ pub const BEFORE_DEADLINE: Duration = Duration::from_secs(5);
 pub const FIRST: Duration = Duration::from_secs(10);
 /// A collector that asks for more is not believed: an interruption lasts two minutes.
 pub const MOST_ASKED: Duration = Duration::from_mins(5);
+/// What is urgent waits so long for a request that is under way, and after each one that was given up twice as long: a
+/// collector that is slow and not away gets its chance.
+pub const PATIENCE: Duration = Duration::from_secs(1);
 /// What is under way when the agent stops may take so long to end,
 pub const IN_FLIGHT_GRACE: Duration = Duration::from_millis(500);
 /// and the last request so long.
@@ -72,6 +75,8 @@ pub struct Schedule {
     fresh: bool,
     regular: Instant,
     changed: Option<Instant>,
+    /// The same for changes that are urgent.
+    urgent: Option<Instant>,
     retry: Option<Instant>,
     last_chance: Option<Instant>,
     /// What the last chance was computed from.
@@ -80,6 +85,7 @@ pub struct Schedule {
     not_before: Option<Instant>,
     /// When the last push began.
     begun: Instant,
+    patience: Duration,
     pauses: Pauses,
 }
 
@@ -91,11 +97,13 @@ impl Schedule {
             fresh: true,
             regular: now + FIRST.min(interval),
             changed: None,
+            urgent: None,
             retry: None,
             last_chance: None,
             deadline: None,
             not_before: None,
             begun: now,
+            patience: PATIENCE,
             pauses: Pauses::default(),
         }
     }
@@ -112,6 +120,9 @@ impl Schedule {
         let at = now + COALESCE;
         let at = if urgent { at } else { at.max(self.begun + LEAST_BETWEEN) };
         self.changed = Some(self.changed.map_or(at, |sooner| sooner.min(at)));
+        if urgent {
+            self.urgent.get_or_insert(at);
+        }
     }
 
     /// The instance may lose power then.
@@ -135,14 +146,30 @@ impl Schedule {
         self.begun = now;
         self.regular = now + self.interval;
         self.changed = None;
+        self.urgent = None;
         self.retry = None;
         self.not_before = None;
         self.last_chance = self.last_chance.filter(|at| *at > now);
     }
 
+    /// When the push that is under way is given up in favour of a newer one: something urgent has waited for it long enough.
+    /// Nothing is lost by that, for what is sent next has everything.
+    pub fn give_up(&self) -> Option<Instant> {
+        let waits = [self.urgent, self.last_chance].into_iter().flatten().min()?;
+        Some(waits.max(self.begun + self.patience))
+    }
+
+    /// The push that was under way was given up.
+    pub fn gave_up(&mut self) {
+        self.patience *= 2;
+    }
+
     /// A push ended. A retry that would come after the next regular push is none.
     pub fn ended(&mut self, now: Instant, outcome: Outcome) {
         let pause = self.pauses.after(outcome);
+        if outcome == Outcome::Taken {
+            self.patience = PATIENCE;
+        }
         if let Outcome::Later(asked) = outcome {
             let at = now + pause;
             self.not_before = asked.map(|_| at);

@@ -2,6 +2,7 @@ mod collector;
 mod message;
 mod pushing;
 mod spans;
+mod tls;
 
 use std::sync::Arc;
 use std::time::Duration;

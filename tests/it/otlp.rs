@@ -9,6 +9,7 @@ use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequ
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value;
 use prost::Message as _;
+use rstest::rstest;
 use serde_json::Value as Json;
 use spotwarden::clock::Clock;
 use spotwarden::config::EgressConfig;
@@ -117,18 +118,26 @@ async fn take(
     }
 }
 
-/// The collector knows of the fence while the node is being cleared, not a minute later.
+/// The collector knows of the fence while the node is being cleared, not a minute later; also one that took the request
+/// before it and never answers that.
+#[rstest]
+#[case::well(0)]
+#[case::hung_before(1)]
 #[tokio::test(start_paused = true)]
-async fn a_collector_hears_of_the_fence_within_200_ms_and_of_the_end_too() {
+async fn a_collector_hears_of_the_fence_within_200_ms_and_of_the_end_too(#[case] hung: usize) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let (sender, mut taken) = mpsc::unbounded_channel();
     let mut tasks = JoinSet::new();
     tasks.spawn(async move {
-        let mut connections = JoinSet::new();
+        let (mut connections, mut held) = (JoinSet::new(), Vec::new());
         loop {
             let (stream, _) = listener.accept().await.unwrap();
-            connections.spawn(take(stream, sender.clone()));
+            if held.len() < hung {
+                held.push(stream);
+            } else {
+                connections.spawn(take(stream, sender.clone()));
+            }
         }
     });
     let mut fenced = None;
@@ -157,7 +166,7 @@ async fn a_collector_hears_of_the_fence_within_200_ms_and_of_the_end_too() {
     let late = first("spotwarden.drain.slack").saturating_duration_since(drained.unwrap());
     assert!(late <= limit, "the end of the drain after {late:?}");
     let before = pushes.iter().filter(|(at, _)| *at < fenced.unwrap()).count();
-    assert!(before >= 1, "zeros come before there is anything else");
+    assert!(before + hung >= 1, "zeros come before there is anything else");
     assert!(pushes.len() < 60, "{} pushes", pushes.len());
 }
 
@@ -254,5 +263,26 @@ async fn a_real_collector_has_the_values_that_are_scraped() {
         ("host.id", "i-1"),
     ] {
         assert_eq!(resource.get(key).map(String::as_str), Some(value), "{key}");
+    }
+}
+
+/// What `check` sends.
+#[tokio::test]
+async fn a_real_collector_takes_an_export_without_content() {
+    let collector = Collector::start(&plain());
+    for compression in ["none", "gzip"] {
+        let config = otlp(&[
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.http_endpoint),
+            ("OTEL_EXPORTER_OTLP_COMPRESSION", compression),
+        ]);
+        let config = config.unwrap();
+        for signal in [OtlpSignal::Metrics, OtlpSignal::Traces] {
+            let identity = watch::channel(NodeIdentity::default()).1;
+            let mut metrics = Metrics::new(watch::channel(Status::default()).1, watch::channel(None).1, identity);
+            let counts = metrics.count_exports(&config);
+            let exporter = Exporter::new(signal, &config, &EgressConfig::default(), counts, Clock::System);
+            let answer = exporter.unwrap().try_out().await.map(|status| status.as_u16());
+            assert_eq!(answer, Ok(200), "{signal:?} {compression}: {}", collector.log());
+        }
     }
 }

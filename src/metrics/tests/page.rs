@@ -20,7 +20,7 @@ and in the collector, but for the four metrics of the process that the semantic 
 | when | means |
 | --- | --- |
 | always | from the start; a counter with 0 for every value of its labels |
-| node known | once the own Node's pods and the instance's identity were read |
+| node known | once the own Node, or in its place the instance's identity, and the node's pods were read |
 | VPC CNI | where the Amazon VPC CNI answers, as far as it applies |
 | OTLP | where telemetry is pushed |
 | sinks | where messages are sent to somebody |

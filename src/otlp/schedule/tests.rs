@@ -59,6 +59,41 @@ fn a_change_while_a_push_is_under_way_is_pushed_after_it() {
 }
 
 #[test]
+fn what_is_urgent_does_not_wait_for_long_behind_a_request_that_hangs() {
+    let (start, mut schedule) = running();
+    schedule.began(start + SECOND);
+    assert_eq!(schedule.give_up(), None, "nothing waits");
+    schedule.changed(start + 2 * SECOND, false);
+    assert_eq!(schedule.give_up(), None, "nothing urgent waits");
+    schedule.changed(start + SECOND + COALESCE, true);
+    assert_eq!(schedule.give_up(), Some(start + SECOND + PATIENCE));
+    schedule.changed(start + 2 * SECOND, true);
+    assert_eq!(schedule.give_up(), Some(start + SECOND + PATIENCE), "the first one counts");
+    schedule.gave_up();
+    let again = start + SECOND + PATIENCE;
+    assert!(schedule.due() <= again);
+    schedule.began(again);
+    schedule.changed(again + SECOND / 10, true);
+    assert_eq!(schedule.give_up(), Some(again + 2 * PATIENCE), "a slow collector gets more time");
+    schedule.ended(again + SECOND, Outcome::Taken);
+    schedule.began(again + SECOND);
+    schedule.changed(again + 9 * SECOND, true);
+    assert_eq!(schedule.give_up(), Some(again + 9 * SECOND + COALESCE), "as soon as it would be sent");
+}
+
+#[test]
+fn the_push_before_the_deadline_does_not_wait_behind_one_that_hangs() {
+    let (start, mut schedule) = running();
+    let deadline = start + 2 * INTERVAL;
+    schedule.deadline(start, Some(deadline));
+    schedule.began(deadline - BEFORE_DEADLINE - 3 * SECOND);
+    assert_eq!(schedule.give_up(), Some(deadline - BEFORE_DEADLINE));
+    schedule.gave_up();
+    schedule.began(deadline - BEFORE_DEADLINE);
+    assert_eq!(schedule.give_up(), None, "it is the last");
+}
+
+#[test]
 fn everything_is_pushed_once_shortly_before_the_deadline() {
     let (start, mut schedule) = running();
     let deadline = start + 2 * INTERVAL;

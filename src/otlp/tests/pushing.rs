@@ -149,8 +149,6 @@ async fn a_collector_that_hangs_gets_the_newest_figures_afterwards_and_one_reque
     let first = collector.next().await;
     for _ in 0..500 {
         pushed.metrics.record(&Record::Restored);
-        pushed.notice(120 * SECOND);
-        pushed.status.send_replace(Status::default());
         sleep(Duration::from_millis(10)).await;
     }
     assert!(collector.received.try_recv().is_err(), "one is under way");
@@ -162,6 +160,42 @@ async fn a_collector_that_hangs_gets_the_newest_figures_afterwards_and_one_reque
     assert_eq!(pushed.failures("timeout"), 1);
     sleep(10 * SECOND).await;
     assert!(collector.received.try_recv().is_err(), "nothing was queued");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_notice_behind_a_request_that_hangs_is_told_over_another_connection() {
+    let mut collector = Collector::start([Reply::Never, Reply::status(200)]).await;
+    let pushed = Pushed::start(&config(&collector.url));
+    pushed.identified();
+    assert_eq!(is_pending(&collector.next().await), 0);
+    sleep(2 * SECOND).await;
+    let at = Instant::now();
+    pushed.notice(120 * SECOND);
+    let told = collector.next().await;
+    assert!(told.at - at <= Duration::from_millis(200), "{:?}", told.at - at);
+    assert_eq!(is_pending(&told), 1);
+    sleep(SECOND).await;
+    assert_eq!((pushed.failures("timeout"), pushed.value(EXPORTS)), (1, 1), "the one that was given up is counted");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_storm_of_changes_asks_a_collector_that_hangs_only_now_and_then() {
+    let mut collector = Collector::start([Reply::Never]).await;
+    let pushed = Pushed::start(&config(&collector.url));
+    pushed.identified();
+    let first = collector.next().await;
+    for _ in 0..100 {
+        pushed.notice(120 * SECOND);
+        sleep(SECOND / 10).await;
+        pushed.status.send_replace(Status::default());
+        sleep(SECOND / 10).await;
+    }
+    let mut at = Vec::new();
+    while let Ok(received) = collector.received.try_recv() {
+        at.push((received.at - first.at).as_secs());
+    }
+    // After one second, two, four and eight, as long as the request itself may take.
+    assert_eq!(at, [1, 3, 7, 15]);
 }
 
 #[tokio::test(start_paused = true)]
