@@ -5,6 +5,7 @@
 //! `make bench` takes the lines into its table.
 
 mod cni;
+mod exposition;
 mod full_node;
 mod machine;
 mod pool;
@@ -28,7 +29,10 @@ struct Row {
 }
 
 fn measured() -> Result<Vec<Row>> {
-    Ok([machine::measure()?, cni::measure()?, worlds::measure()?].into_iter().flatten().collect())
+    Ok([exposition::measure()?, machine::measure()?, cni::measure()?, worlds::measure()?]
+        .into_iter()
+        .flatten()
+        .collect())
 }
 
 fn main() -> ExitCode {

@@ -27,6 +27,15 @@ pub(crate) struct Settings<'a> {
     pub(crate) log: PathBuf,
 }
 
+/// What a process had of the machine's cores.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Shares {
+    /// It had one.
+    pub(crate) worked: Duration,
+    /// It wanted one and had none.
+    pub(crate) waited: Duration,
+}
+
 pub(crate) struct Agent {
     child: Child,
     log: PathBuf,
@@ -96,12 +105,23 @@ impl Agent {
 
     /// CPU time so far over all threads, to the nanosecond. A thread that has ended is not in it; the agent has few.
     pub(crate) fn cpu(&self) -> Result<Duration> {
-        let mut nanoseconds = 0;
-        for thread in fs::read_dir(self.proc("task"))? {
-            let stat = fs::read_to_string(thread?.path().join("schedstat"))?;
-            nanoseconds += stat.split_whitespace().next().unwrap_or_default().parse::<u64>()?;
+        Ok(self.shares()()?.worked)
+    }
+
+    /// Reads what all threads together had of the cores so far; may be called on any thread.
+    pub(crate) fn shares(&self) -> impl Fn() -> Result<Shares> + Send + use<> {
+        let tasks = self.proc("task");
+        move || {
+            let mut shares = Shares::default();
+            for thread in fs::read_dir(&tasks)? {
+                let stat = fs::read_to_string(thread?.path().join("schedstat"))?;
+                let mut times = stat.split_whitespace().map(str::parse);
+                for time in [&mut shares.worked, &mut shares.waited] {
+                    *time += Duration::from_nanos(times.next().ok_or("schedstat has fewer fields")??);
+                }
+            }
+            Ok(shares)
         }
-        Ok(Duration::from_nanos(nanoseconds))
     }
 
     pub(crate) fn threads(&self) -> Result<usize> {

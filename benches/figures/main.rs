@@ -33,6 +33,7 @@ mod outage;
 #[path = "../decisions/pool.rs"]
 mod pool;
 mod report;
+mod scraper;
 mod stand;
 mod telling;
 

@@ -82,7 +82,9 @@ signal, in the default intervals, and reads a simulated ipamd.
 Decisions are timed in a process of their own, built for the same target, with warm caches: for each input `handle`,
 `status` and `next_timeout`, as the agent calls them, the median of 41 passes. The interruption is that of a node with
 pods of 30 to 300 s of grace, critical and pinned ones, and eight behind a budget that never gives way; the platform is
-polled throughout. What a reading of ipamd allocates is counted in this program, by its allocator. Forecasts are those of
+polled throughout. An answer of `/metrics` is made there of the state in the middle of that drain and of a full pool of
+addresses. Scrapes come from a thread that goes before all others, as from another machine; what the agent had of a core, and
+how long it waited for one, is its `schedstat` before and after each. What a reading of ipamd allocates is counted in this program, by its allocator. Forecasts are those of
 the agent's own model, reading a simulated ipamd every 21 s, from the fifteenth pod to the fifteenth before the last: pods
 come one by one, and their rate is not known closer than by one of them. A world is the agent, the embedded API server, the kubelet and IMDS, in virtual time.
 ",
