@@ -5,8 +5,8 @@ use std::io::Write as _;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-/// `text` as one gzip member. Quickly: what is compressed here is mostly names that come again, and another tenth off is
-/// not worth twice the time while a node is drained.
+/// `text` as one gzip member, quickly: at the default level a page of metrics takes half as long again and is a sixth
+/// smaller, and it is asked for while a node is drained.
 pub fn gzip(text: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::with_capacity(text.len() / 4), Compression::fast());
     // Writing to memory cannot fail.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceResponse;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
@@ -107,6 +107,9 @@ impl Exporter {
         let request = client.post(&self.target.endpoint).headers(all).header(CONTENT_TYPE, "application/x-protobuf");
         let request = if self.target.gzip {
             request.header(CONTENT_ENCODING, "gzip").body(gzip(&body))
+        } else if body.is_empty() {
+            // Nothing is sent that says so by itself, and some servers refuse a POST of unknown length.
+            request.header(CONTENT_LENGTH, 0)
         } else {
             request.body(body)
         };

@@ -106,6 +106,7 @@ scenarios! {
     asg_restart: "asg-restart",
     two_agents: "two-agents",
     sinks_told: "sinks-told",
+    sinks_foreseen: "sinks-foreseen",
     sinks_down: "sinks-down",
     sinks_slow: "sinks-slow",
     sinks_restart: "sinks-restart",
