@@ -20,8 +20,9 @@ test: control-plane peers ## All tests: units, simulated world, real binary, rea
 	$(CARGO) test --locked
 
 .PHONY: control-plane
-control-plane: ## Build etcd, kube-apiserver and kube-controller-manager once (or take KUBEBUILDER_ASSETS)
+control-plane: ## Build etcd, kube-apiserver, kube-controller-manager and kubectl once (or take KUBEBUILDER_ASSETS)
 	@folder=$$(tests/controlplane/build.sh); echo "control plane of the tests: $$folder"
+	@[[ -x $${KUBEBUILDER_ASSETS:-none}/kubectl ]] || env -u KUBEBUILDER_ASSETS tests/controlplane/build.sh kubectl >/dev/null
 
 .PHONY: peers
 peers: ## Build Prometheus, Alertmanager, a collector, Helm and linters once, for the tests of monitoring/ and chart/

@@ -159,7 +159,7 @@ fn misshapen(changelog: &str) -> Vec<String> {
         if place > 1 && sections.get(place - 1).is_some_and(|newer| precedence(&newer.version) <= precedence(version)) {
             complaints.push(format!("[{version}] stands below an older one"));
         }
-        if !section.date.as_deref().is_some_and(|date| date.parse::<jiff::civil::Date>().is_ok()) {
+        if section.date.as_deref().is_none_or(|date| date.parse::<jiff::civil::Date>().is_err()) {
             complaints.push(format!("[{version}] has no date like 2026-01-31"));
         }
         if section.entries == 0 {
@@ -326,7 +326,8 @@ fn risks(workflow: &str) -> Vec<String> {
         let (name, pin) = action.split_once('@').unwrap_or((action, ""));
         let (commit, version) = pin.split_once(" # v").unwrap_or((pin, ""));
         let pinned = commit.len() == 40 && commit.bytes().all(|byte| byte.is_ascii_hexdigit());
-        if !name.starts_with("./") && !(pinned && precedence(version).is_some()) {
+        let fixed = pinned && precedence(version).is_some();
+        if !fixed && !name.starts_with("./") {
             complaints.push(format!("{action}: not pinned as <commit> # v1.2.3"));
         }
     }
