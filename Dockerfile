@@ -16,8 +16,9 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 COPY . .
 # Tools stay in the cache between builds; they are pinned by version and, from PyPI, by hash.
+ENV XDG_CACHE_HOME=/cache
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
-    --mount=type=cache,target=/root/.cache/spotwarden \
+    --mount=type=cache,target=/cache \
     --mount=type=cache,target=/src/target,id=spotwarden-target-${TARGETARCH} \
     .ci/build-release "${TARGETARCH}"
 
