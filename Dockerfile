@@ -14,11 +14,11 @@ WORKDIR /src
 RUN apt-get update \
     && apt-get install -y --no-install-recommends python3-venv \
     && rm -rf /var/lib/apt/lists/*
-ENV XDG_CACHE_HOME=/cache
 COPY . .
 # Tools stay in the cache between builds; they are pinned by version and, from PyPI, by hash.
+ENV XDG_CACHE_HOME=/cache
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
-    --mount=type=cache,target=/cache/spotwarden \
+    --mount=type=cache,target=/cache \
     --mount=type=cache,target=/src/target,id=spotwarden-target-${TARGETARCH} \
     .ci/build-release "${TARGETARCH}"
 
