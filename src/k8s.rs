@@ -5,6 +5,7 @@ pub mod attributes;
 pub mod client;
 pub mod events;
 pub mod eviction;
+mod kubeconfig;
 pub mod metered;
 pub mod node;
 

@@ -13,13 +13,13 @@ use http::header::{AUTHORIZATION, HeaderValue};
 use http::uri::{PathAndQuery, Uri};
 use http_body_util::BodyExt;
 use kube::client::Body;
-use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig};
+use kube::config::{AuthInfo, KubeConfigOptions};
 use kube::{Client, Config};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::time::Instant;
 
-use super::chain;
+use super::{chain, kubeconfig};
 use crate::tls::{self, Identity};
 
 /// Bound tokens live for an hour and are replaced by the kubelet well before; once a minute is often enough.
@@ -74,7 +74,7 @@ pub fn from_config(config: Config) -> Result<Client, ClientError> {
 
 async fn from_file(path: &Path) -> Result<Config, ClientError> {
     let unusable = |reason: String| ClientError::Kubeconfig { path: path.to_owned(), reason };
-    let file = Kubeconfig::read_from(path).map_err(|error| unusable(chain(&error)))?;
+    let file = kubeconfig::read(path).map_err(unusable)?;
     let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
         .await
         .map_err(|error| unusable(chain(&error)))?;
