@@ -1,12 +1,10 @@
 //! What a reading of ipamd costs, and how far the agent's forecast is from what comes.
 
 use std::hint::black_box;
-use std::sync::Arc;
 use std::time::Duration;
 
 use spotwarden::clock::Clock;
 use spotwarden::cni::model::{Model, Reading};
-use spotwarden::cni::node::NodeFacts;
 use spotwarden::sim::pace::Speed;
 use spotwarden::sim::ramp::{Foretold, RAMPS, Ramp, SLOW_RAMP, errors};
 
@@ -32,13 +30,7 @@ pub(crate) fn measure() -> Result<Vec<Row>> {
 
 #[allow(clippy::disallowed_types, reason = "real time is what is measured")]
 fn reading(documents: &Documents) -> Result<Row> {
-    let facts = NodeFacts {
-        max_pods: Some(737),
-        pods: documents.pods,
-        addressed_pods: documents.pods,
-        aws_node: Some(Arc::default()),
-        ..NodeFacts::default()
-    };
+    let facts = documents.facts();
     let mut passes = Vec::new();
     for _ in 0..PASSES {
         let (mut model, mut now, mut took) = (Model::default(), Clock::System.now(), Vec::new());

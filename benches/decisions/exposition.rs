@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use spotwarden::clock::Clock;
 use spotwarden::cni::model::{Model, Reading};
-use spotwarden::cni::node::NodeFacts;
 use spotwarden::gzip::gzip;
 use spotwarden::identity::NodeIdentity;
 use spotwarden::metrics::Metrics;
@@ -25,13 +24,7 @@ const ANSWERS: usize = 20;
 
 pub(crate) fn measure() -> Result<Vec<Row>> {
     let documents = pool::documents()?;
-    let facts = NodeFacts {
-        max_pods: Some(737),
-        pods: documents.pods,
-        addressed_pods: documents.pods,
-        aws_node: Some(Arc::default()),
-        ..NodeFacts::default()
-    };
+    let facts = documents.facts();
     let reading = Reading {
         network: None,
         interfaces: Some(Ok(&documents.interfaces)),

@@ -1,12 +1,9 @@
 //! What a reading of ipamd takes of memory for a moment: what is allocated at most beyond what stays.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use peak_alloc::PeakAlloc;
 use spotwarden::clock::Clock;
 use spotwarden::cni::model::{Model, Reading};
-use spotwarden::cni::node::NodeFacts;
 
 use crate::Result;
 use crate::pool;
@@ -21,13 +18,7 @@ static ALLOCATED: PeakAlloc = PeakAlloc;
 
 pub(crate) fn measure() -> Result<Vec<Row>> {
     let documents = pool::documents()?;
-    let facts = NodeFacts {
-        max_pods: Some(737),
-        pods: documents.pods,
-        addressed_pods: documents.pods,
-        aws_node: Some(Arc::default()),
-        ..NodeFacts::default()
-    };
+    let facts = documents.facts();
     let (mut model, clock) = (Model::default(), Clock::System);
     let mut most = 0;
     // The second reading and those after it find what the one before left.
